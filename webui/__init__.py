@@ -1,0 +1,1 @@
+"""Diffuscope: a browser page that runs Stable Diffusion and lets you see inside it."""

@@ -1,0 +1,1 @@
+"""The REST API: the same requests as the page, over HTTP."""

@@ -1,0 +1,1 @@
+"""What draws and what it is asked for: requests, samplers, generation, latents."""

@@ -1,0 +1,38 @@
+"""Every string a person sees, in English and Thai: `en.json` and `th.json`, and the one function that reads them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final, Literal, cast
+
+from webui.errors import UserError
+
+Language = Literal["en", "th"]
+LANGUAGES: Final[tuple[Language, ...]] = ("en", "th")
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """The message tables, one a language: flat dotted keys to text with `{name}` placeholders."""
+
+    tables: dict[Language, dict[str, str]]
+
+    def text(self, language: Language, key: str, /, **values: object) -> str:
+        """The text of `key` with its placeholders filled in; raises KeyError for an unknown key or a missing value."""
+        return self.tables[language][key].format(**values)
+
+    def error(self, language: Language, error: UserError) -> str:
+        """One sentence that says what to change."""
+        return self.text(language, error.key, **error.values)
+
+
+def load_messages() -> Messages:
+    """Read the tables that lie beside this file."""
+    return Messages({language: _read_table(language) for language in LANGUAGES})
+
+
+def _read_table(language: Language) -> dict[str, str]:
+    text = files(__package__).joinpath(f"{language}.json").read_text(encoding="utf-8")
+    return cast(dict[str, str], json.loads(text))

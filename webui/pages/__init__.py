@@ -1,0 +1,1 @@
+"""One file a tab: lays out components, starts jobs, hands results to views."""

@@ -1,0 +1,1 @@
+"""What is kept on disk: pictures and the parameters they carry."""

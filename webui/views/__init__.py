@@ -1,0 +1,1 @@
+"""What draws: data in, HTML or a picture out."""
