@@ -1,0 +1,21 @@
+"""Build hook: the wheel carries the emoji suite, so that a picture can be drawn wherever it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class BundledModels(BuildHookInterface):  # type: ignore[type-arg]
+    """Adds `models/emoji` to a wheel as `webui/bundled/emoji`; an editable install reads the checkout instead."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Name the files to include; raises FileNotFoundError when the suite or its weights are missing."""
+        if version == "editable":
+            return
+        suite = Path(self.root) / "models" / "emoji"
+        if not (suite / "suite.json").is_file() or not any(suite.rglob("*.safetensors")):
+            raise FileNotFoundError(f"{suite} has no trained weights; a wheel without them could draw nothing")
+        build_data["force_include"][str(suite)] = "webui/bundled/emoji"
