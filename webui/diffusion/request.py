@@ -85,6 +85,11 @@ def with_fixed_seed(request: GenerateRequest) -> GenerateRequest:
     return replace(request, seed=secrets.randbelow(MAX_SEED - pictures))
 
 
+def picture_seeds(request: GenerateRequest) -> tuple[int, ...]:
+    """The seed of each picture, in order: seed + i, starting again at 0 past the largest."""
+    return tuple((request.seed + i) % (MAX_SEED + 1) for i in range(request.batch_size * request.batch_count))
+
+
 def _check_prompt(text: str, max_characters: int) -> None:
     if len(text) > max_characters:
         raise UserError("error.prompt_too_long", length=len(text), limit=max_characters)

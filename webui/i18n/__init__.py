@@ -27,6 +27,26 @@ class Messages:
         """One sentence that says what to change."""
         return self.text(language, error.key, **error.values)
 
+    def translator(self, language: Language) -> Translator:
+        """The tables as seen by one reader."""
+        return Translator(self, language)
+
+
+@dataclass(frozen=True, slots=True)
+class Translator:
+    """Says things in one reader's language; what views and pages are given to speak with."""
+
+    messages: Messages
+    language: Language
+
+    def text(self, key: str, /, **values: object) -> str:
+        """The text of `key` in this language, as `Messages.text`."""
+        return self.messages.text(self.language, key, **values)
+
+    def error(self, error: UserError) -> str:
+        """One sentence that says what to change."""
+        return self.messages.error(self.language, error)
+
 
 def load_messages() -> Messages:
     """Read the tables that lie beside this file."""

@@ -1,0 +1,169 @@
+"""txt2img: the stock Stable Diffusion pipeline, with a way to watch and to stop it that does not change a pixel."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from webui.diffusion.latents import predicted_x0
+from webui.diffusion.request import GenerateRequest, picture_seeds, with_fixed_seed
+from webui.diffusion.samplers import Sampler, build_scheduler, find_sampler
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One U-Net call, seen after guidance and before the scheduler's step.
+
+    `step` counts calls from 1 to `total` over one batch (Heun and DPM2 make two a step but for the last, PLMS one more
+    than its steps). `latents` is x_t and `model_output` the guided prediction, both (B, 4, H/8, W/8) on the model's
+    device; do not change them in place.
+    """
+
+    batch: int
+    step: int
+    total: int
+    timestep: float
+    latents: torch.Tensor
+    model_output: torch.Tensor
+    predicted_x0: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One finished picture and the seed that gives it again."""
+
+    image: Image.Image
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateResult:
+    """What was drawn. `request` has its size and seed filled in; `stopped` means that pictures are missing."""
+
+    pictures: tuple[Picture, ...]
+    request: GenerateRequest
+    seconds: float
+    stopped: bool
+
+
+class _Stopped(Exception):
+    """Leaves the pipeline's loop from within."""
+
+
+def generate(
+    pipe: StableDiffusionPipeline,
+    request: GenerateRequest,
+    *,
+    on_step: Callable[[StepView], None] | None = None,
+    on_pictures: Callable[[tuple[Picture, ...]], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> GenerateResult:
+    """Draw all batches of `request` with `pipe`, which is not changed; the pixels are the stock pipeline's.
+
+    `on_step` sees each U-Net call and `on_pictures` each finished batch. Once `cancel` is set, the run ends within one
+    U-Net call and the result holds the batches that were finished. Picture i is drawn from a generator on the CPU seeded
+    with seed + i, so that it does not depend on the device; within a larger batch its numbers differ in the sixth digit.
+    """
+    request = resolved_request(pipe, request)
+    seeds = picture_seeds(request)
+    started = time.monotonic()
+    pictures: list[Picture] = []
+    cancel = cancel or threading.Event()
+    for batch in range(request.batch_count):
+        batch_seeds = seeds[batch * request.batch_size :][: request.batch_size]
+        try:
+            drawn = _draw_batch(pipe, request, batch, batch_seeds, on_step, cancel)
+        except _Stopped:
+            break
+        pictures.extend(drawn)
+        if on_pictures is not None:
+            on_pictures(drawn)
+    return GenerateResult(
+        tuple(pictures), request, time.monotonic() - started, stopped=len(pictures) < len(seeds)
+    )
+
+
+def resolved_request(pipe: StableDiffusionPipeline, request: GenerateRequest) -> GenerateRequest:
+    """The request with the model's own size where none is given, and with a seed."""
+    sample_size = pipe.unet.config.sample_size
+    own_height, own_width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
+    return replace(
+        with_fixed_seed(request),
+        width=request.width or own_width * pipe.vae_scale_factor,
+        height=request.height or own_height * pipe.vae_scale_factor,
+    )
+
+
+def _draw_batch(
+    pipe: StableDiffusionPipeline,
+    request: GenerateRequest,
+    batch: int,
+    seeds: tuple[int, ...],
+    on_step: Callable[[StepView], None] | None,
+    cancel: threading.Event,
+) -> tuple[Picture, ...]:
+    if cancel.is_set():
+        raise _Stopped
+    sampler = find_sampler(request.sampler)
+    scheduler = build_scheduler(request.sampler, pipe.scheduler.config)
+    _watch(scheduler, sampler, batch, on_step, cancel)
+    images = _with_scheduler(pipe, scheduler)(
+        request.prompt,
+        negative_prompt=request.negative_prompt,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        width=request.width,
+        height=request.height,
+        num_images_per_prompt=len(seeds),
+        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+    ).images
+    return tuple(Picture(image, seed) for image, seed in zip(images, seeds, strict=True))
+
+
+def _with_scheduler(pipe: StableDiffusionPipeline, scheduler: Any) -> StableDiffusionPipeline:
+    """A pipeline for one run over the same weights; `pipe` keeps its own scheduler and progress bar."""
+    parts = pipe.components | {"scheduler": scheduler, "safety_checker": None, "feature_extractor": None}
+    light = StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    light.set_progress_bar_config(disable=True)
+    return light
+
+
+def _watch(
+    scheduler: Any,
+    sampler: Sampler,
+    batch: int,
+    on_step: Callable[[StepView], None] | None,
+    cancel: threading.Event,
+) -> None:
+    """Let `on_step` see, and `cancel` end, each step of this scheduler, which belongs to one run.
+
+    `functools.wraps` keeps the signature: the pipeline reads it to decide whether to pass `generator`, and a sampler that
+    draws noise would otherwise draw it unseeded.
+    """
+    step = scheduler.step
+    calls = 0
+
+    @functools.wraps(step)
+    def watched(model_output: torch.Tensor, timestep: torch.Tensor, sample: torch.Tensor, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if cancel.is_set():
+            raise _Stopped
+        if on_step is not None:
+            x0 = predicted_x0(scheduler, sampler.space, model_output, timestep, sample)
+            total = len(scheduler.timesteps)
+            on_step(StepView(batch, calls, total, float(timestep), sample, model_output, x0))
+        result = step(model_output, timestep, sample, **options)
+        if cancel.is_set():
+            raise _Stopped
+        return result
+
+    scheduler.step = watched

@@ -1,0 +1,123 @@
+"""What a latent shows: the predicted x0 behind a noisy one, and a linear map from latents to colours for previews."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from PIL import Image
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+    from webui.diffusion.samplers import Space
+
+CHART_SIDE: Final = 128
+"""Pixels of the colour chart: 16 x 16 latents of Stable Diffusion's factor 8, many for the map's 15 unknowns."""
+
+PREVIEW_SIDE: Final = 256
+_PREVIEW_QUALITY: Final = 80
+
+
+def predicted_x0(
+    scheduler: Any, space: Space, model_output: torch.Tensor, timestep: torch.Tensor | float, sample: torch.Tensor
+) -> torch.Tensor:
+    """The clean latents that the model's output stands for, before `scheduler.step`; same shape and dtype as `sample`.
+
+    `sample` is x_t as the scheduler gets it, before `scale_model_input`. With sigma the noise level of x_t:
+
+    - "sigma" space, x = x0 + sigma eps: epsilon gives x - sigma eps; v gives x / (sigma^2 + 1) - v sigma / sqrt(sigma^2 + 1)
+      (Karras et al. 2022; as EulerDiscreteScheduler.step).
+    - "alpha" space, x = sqrt(a) x0 + sqrt(1 - a) eps: epsilon gives (x - sqrt(1 - a) eps) / sqrt(a); v gives
+      sqrt(a) x - sqrt(1 - a) v (Salimans & Ho 2022, equation 11; as DDIMScheduler.step).
+    """
+    prediction_type = scheduler.config.prediction_type
+    if prediction_type == "sample":
+        return model_output
+    sigma = noise_level(scheduler, timestep)
+    if space == "sigma":
+        if prediction_type == "epsilon":
+            return sample - sigma * model_output
+        return sample / (sigma**2 + 1) - model_output * (sigma / (sigma**2 + 1) ** 0.5)
+    sqrt_alpha = 1 / (sigma**2 + 1) ** 0.5
+    sqrt_one_minus_alpha = sigma * sqrt_alpha
+    if prediction_type == "epsilon":
+        return (sample - sqrt_one_minus_alpha * model_output) / sqrt_alpha
+    return sqrt_alpha * sample - sqrt_one_minus_alpha * model_output
+
+
+def noise_level(scheduler: Any, timestep: torch.Tensor | float) -> float:
+    """sigma = sqrt((1 - a) / a) of the sample that the scheduler is about to step from.
+
+    Schedulers that keep a table of sigmas know it by their step, which is exact for Karras sigmas too, where the
+    timestep is rounded; the second half of a DPM2 step stands on an interpolated sigma of its own.
+    """
+    if not hasattr(scheduler, "sigmas"):
+        alpha = float(scheduler.alphas_cumprod[int(timestep)])
+        return float(((1 - alpha) / alpha) ** 0.5)
+    index = scheduler.step_index
+    if index is None:
+        index = scheduler.index_for_timestep(timestep)
+    midway = hasattr(scheduler, "sigmas_interpol") and not scheduler.state_in_first_order
+    sigmas = scheduler.sigmas_interpol if midway else scheduler.sigmas
+    return float(sigmas[index])
+
+
+@dataclass(frozen=True, slots=True)
+class LatentRGB:
+    """An approximation of a VAE's decoder by a linear map from latent channels to colour; for previews only.
+
+    `factors` is (5, 3) float32: one row a latent channel and a last row for the constant. `r_squared` is the share of
+    the colours' variance that the map explains on the chart it was fitted to.
+    """
+
+    factors: np.ndarray
+    r_squared: float
+
+    def image(self, latents: torch.Tensor) -> tuple[Image.Image, ...]:
+        """One RGB picture of (W/8, H/8) pixels for each of the (B, 4, H/8, W/8) latents (scaled as in the pipeline)."""
+        channels = latents.detach().float().cpu().numpy().transpose(0, 2, 3, 1)
+        colours = channels @ self.factors[:-1] + self.factors[-1]
+        return tuple(Image.fromarray(picture) for picture in np.clip(colours * 255.0 + 0.5, 0, 255).astype(np.uint8))
+
+    def jpegs(self, latents: torch.Tensor, width: int, height: int) -> tuple[bytes, ...]:
+        """Previews as JPEG files, shrunk to fit 256 x 256 if the picture of `width` x `height` pixels is larger."""
+        shrink = min(1.0, PREVIEW_SIDE / max(width, height))
+        size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+        return tuple(_jpeg(picture.resize(size, Image.Resampling.BICUBIC)) for picture in self.image(latents))
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=_PREVIEW_QUALITY)
+    return buffer.getvalue()
+
+
+@torch.inference_mode()
+def fit_latent_rgb(vae: AutoencoderKL) -> LatentRGB:
+    """Fit the map to this VAE by least squares, from one encoding of a drawn colour chart."""
+    chart = colour_chart()
+    pixels = torch.from_numpy(chart).permute(2, 0, 1)[None].to(vae.device, vae.dtype) * 2 - 1
+    latents = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
+    height, width = latents.shape[-2:]
+    wanted = chart.reshape(height, CHART_SIDE // height, width, CHART_SIDE // width, 3).mean(axis=(1, 3)).reshape(-1, 3)
+    channels = latents[0].float().cpu().numpy().reshape(latents.shape[1], -1).T
+    inputs = np.concatenate([channels, np.ones((len(channels), 1), np.float32)], axis=1)
+    factors, *_ = np.linalg.lstsq(inputs, wanted, rcond=None)
+    residual = ((inputs @ factors - wanted) ** 2).sum()
+    return LatentRGB(factors.astype(np.float32), float(1 - residual / ((wanted - wanted.mean(axis=0)) ** 2).sum()))
+
+
+def colour_chart() -> np.ndarray:
+    """A chart of 64 colours, 4 levels a channel, in squares of 16 pixels; (128, 128, 3) float32 in 0..1.
+
+    The order is shuffled (always the same way), so that neighbours differ as objects and backgrounds do.
+    """
+    levels = np.linspace(0, 1, 4, dtype=np.float32)
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 3)
+    shuffled = np.random.default_rng(0).permutation(colours).reshape(8, 8, 3)
+    square = CHART_SIDE // 8
+    return shuffled.repeat(square, axis=0).repeat(square, axis=1)

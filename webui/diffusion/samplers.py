@@ -1,0 +1,124 @@
+"""The samplers, under the names that people know from AUTOMATIC1111's web UI; the table needs no torch.
+
+Left out: "LMS" (needs scipy), "DPM++ SDE" (needs torchsde), and those made for distilled (LCM, TCD), EDM-preconditioned
+or flow-matching models, which draw noise with a Stable Diffusion 1.x U-Net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from webui.errors import UserError
+
+if TYPE_CHECKING:
+    from diffusers.schedulers.scheduling_utils import SchedulerMixin
+
+Space = Literal["alpha", "sigma"]
+
+_KARRAS_BY_DEFAULT: Final = frozenset({"DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2S", "DPM2", "DPM2 a"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """How one sampler is made from a model's own scheduler config.
+
+    `scheduler` is a diffusers class name; `overrides` go over the model's config, so that the result does not depend on
+    which scheduler the model happened to be saved with. `name` splits into A1111's two infotext fields, `method`
+    ("DPM++ 2M") and `schedule` ("Karras", or None). `space` is the scaling of the latents it works on: "alpha" is
+    x = sqrt(a) x0 + sqrt(1 - a) eps, "sigma" is x = x0 + sigma eps. `calls_per_step` is the number of U-Net calls a step
+    costs, but for the last.
+    """
+
+    method: str
+    schedule: str | None
+    scheduler: str
+    overrides: Mapping[str, Any]
+    space: Space
+    calls_per_step: int = 1
+
+    @property
+    def name(self) -> str:
+        """The name a person chooses: "DPM++ 2M Karras"."""
+        return self.method if self.schedule is None else f"{self.method} {self.schedule}"
+
+
+def _sampler(
+    name: str, scheduler: str, space: Space, calls_per_step: int = 1, karras: bool = False, **overrides: Any
+) -> tuple[Sampler, ...]:
+    """One sampler and, where its scheduler knows them, its Karras variant (Karras et al. 2022, equation 5)."""
+    plain = MappingProxyType(overrides | ({"use_karras_sigmas": False} if karras else {}))
+    samplers = (Sampler(name, None, scheduler, plain, space, calls_per_step),)
+    if not karras:
+        return samplers
+    with_karras = MappingProxyType(overrides | {"use_karras_sigmas": True})
+    return (*samplers, Sampler(name, "Karras", scheduler, with_karras, space, calls_per_step))
+
+
+def _table() -> Mapping[str, Sampler]:
+    multistep, singlestep = "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"
+    # The k-diffusion family walks the whole range of noise, as in A1111; DDIM, PLMS and DDPM keep Stable Diffusion's own
+    # "leading" steps. `clip_sample` belongs to pixel models and would ruin latents.
+    whole: dict[str, Any] = {"timestep_spacing": "linspace"}
+    own: dict[str, Any] = {"timestep_spacing": "leading", "steps_offset": 1}
+    ode: dict[str, Any] = {"algorithm_type": "dpmsolver++", "final_sigmas_type": "zero", "lower_order_final": True}
+    sde: dict[str, Any] = ode | {"algorithm_type": "sde-dpmsolver++"}
+    samplers = (
+        *_sampler("DPM++ 2M", multistep, "alpha", karras=True, solver_order=2, **ode, **whole),
+        *_sampler("DPM++ 2M SDE", multistep, "alpha", karras=True, solver_order=2, **sde, **whole),
+        *_sampler("DPM++ 3M SDE", multistep, "alpha", karras=True, solver_order=3, **sde, **whole),
+        *_sampler("DPM++ 2S", singlestep, "alpha", karras=True, solver_order=2, **ode),
+        *_sampler("Euler a", "EulerAncestralDiscreteScheduler", "sigma", **whole),
+        *_sampler("Euler", "EulerDiscreteScheduler", "sigma", karras=True, **whole),
+        *_sampler("Heun", "HeunDiscreteScheduler", "sigma", 2, karras=True, **whole),
+        *_sampler("DPM2", "KDPM2DiscreteScheduler", "sigma", 2, karras=True, **whole),
+        *_sampler("DPM2 a", "KDPM2AncestralDiscreteScheduler", "sigma", 2, karras=True, **whole),
+        *_sampler("DDIM", "DDIMScheduler", "alpha", clip_sample=False, set_alpha_to_one=False, **own),
+        *_sampler("DDPM", "DDPMScheduler", "alpha", clip_sample=False, **own),
+        *_sampler("PLMS", "PNDMScheduler", "alpha", skip_prk_steps=True, set_alpha_to_one=False, **own),
+        *_sampler("UniPC", "UniPCMultistepScheduler", "alpha", final_sigmas_type="zero", **whole),
+        *_sampler("DEIS", "DEISMultistepScheduler", "alpha", **whole),
+    )
+    return MappingProxyType({sampler.name: sampler for sampler in samplers})
+
+
+SAMPLERS: Final[Mapping[str, Sampler]] = _table()
+"""All samplers by name, in the order in which a menu shows them."""
+
+
+def find_sampler(name: str) -> Sampler:
+    """The sampler of that name; raises UserError that names those there are."""
+    try:
+        return SAMPLERS[name]
+    except KeyError:
+        raise UserError("error.unknown_sampler", name=name, known=", ".join(SAMPLERS)) from None
+
+
+def sampler_from_infotext(method: str, schedule: str | None = None) -> str | None:
+    """Our name for A1111's "Sampler" and "Schedule type", or None when we do not have that one.
+
+    Up to version 1.8 A1111 wrote one field, "DPM++ 2M Karras"; since then two. "Automatic" and "Uniform" are the method's
+    own schedule, which for A1111 means Karras where the method's name is one of `_KARRAS_BY_DEFAULT`.
+    """
+    wanted = (schedule or "").strip().casefold()
+    if wanted == "automatic":
+        wanted = "karras" if method.strip() in _KARRAS_BY_DEFAULT else ""
+    elif wanted in ("uniform", "normal"):
+        wanted = ""
+    name = f"{method.strip()} {wanted}".strip().casefold()
+    return next((known for known in SAMPLERS if known.casefold() == name), None)
+
+
+def build_scheduler(name: str, config: Mapping[str, Any]) -> SchedulerMixin:
+    """A fresh scheduler, to be used for one run only: it holds the run's state.
+
+    `config` is the model's own (`pipe.scheduler.config`): betas and prediction type come from there.
+    """
+    import diffusers
+
+    sampler = find_sampler(name)
+    scheduler_class = getattr(diffusers, sampler.scheduler)
+    scheduler: SchedulerMixin = scheduler_class.from_config(config, **sampler.overrides)
+    return scheduler

@@ -1,0 +1,244 @@
+"""Generation parameters as A1111 writes them into its pictures ("infotext"), written and read.
+
+Format: AUTOMATIC1111/stable-diffusion-webui, modules/infotext_utils.py and modules/processing.py (create_infotext):
+the prompt, a line "Negative prompt: ...", and a last line "Steps: 20, Sampler: Euler a, ...". Values with a comma, a
+colon or a line break stand as JSON strings there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Final
+
+from PIL import Image
+
+import webui
+from webui.diffusion.request import GenerateLimits, GenerateRequest, check_request, check_size
+from webui.diffusion.samplers import find_sampler, sampler_from_infotext
+from webui.errors import UserError
+
+PNG_KEY: Final = "parameters"
+"""The PNG text chunk in which A1111 and its kin keep the infotext."""
+
+MAX_INFOTEXT_CHARACTERS: Final = 64 * 1024
+
+_NEGATIVE: Final = "Negative prompt:"
+_EXACT_PROMPT: Final = "Exact prompt"
+_EXACT_NEGATIVE: Final = "Exact negative prompt"
+# A1111's re_param_code with the repetition made unambiguous, so that hostile text cannot make it slow.
+_FIELD: Final = re.compile(r'\s*(\w[\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+_MIN_FIELDS: Final = 3
+_NUMBERS: Final[Mapping[str, tuple[str, Callable[[str], int | float]]]] = {
+    "Steps": ("steps", int),
+    "CFG scale": ("guidance_scale", float),
+    "Seed": ("seed", int),
+}
+_FOREIGN_KEYS: Final[Mapping[str, str]] = {
+    "workflow": "ComfyUI",
+    "prompt": "ComfyUI",
+    "invokeai_metadata": "InvokeAI",
+    "sd-metadata": "InvokeAI",
+    "Dream": "InvokeAI",
+    "fooocus_scheme": "Fooocus",
+    "Comment": "NovelAI",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Infotext:
+    """What was found: `values` are fields of GenerateRequest, `ignored` says of each other field why it was left out.
+
+    Each entry of `ignored` is a UserError whose message names the field: "infotext.unknown_field" or the check that
+    the value failed.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    ignored: tuple[UserError, ...] = ()
+
+    def over(self, base: GenerateRequest) -> GenerateRequest:
+        """`base` with what was found put over it."""
+        return replace(base, **self.values)
+
+
+def format_infotext(request: GenerateRequest, seed: int, width: int, height: int) -> str:
+    """The infotext of one picture of `request`, drawn from `seed` at `width` x `height` pixels.
+
+    Where A1111's format cannot hold the prompts (a line in them looks like a field, or has spaces at its ends), two
+    fields more keep them exactly.
+    """
+    plain = "\n".join(
+        part
+        for part in (request.prompt, f"{_NEGATIVE} {request.negative_prompt}" if request.negative_prompt else "")
+        if part
+    )
+    sampler = find_sampler(request.sampler)
+    fields: dict[str, object] = {"Steps": request.steps, "Sampler": sampler.method}
+    if sampler.schedule is not None:
+        fields["Schedule type"] = sampler.schedule
+    fields |= {
+        "CFG scale": _shortest(request.guidance_scale),
+        "Seed": seed,
+        "Size": f"{width}x{height}",
+        "Model": request.model,
+        "Version": f"diffuscope {webui.__version__}",
+    }
+    text = f"{plain}\n{_format_fields(fields)}" if plain else _format_fields(fields)
+    prompt, negative_prompt, _ = _split(text)
+    if (prompt, negative_prompt) == (request.prompt, request.negative_prompt):
+        return text
+    fields |= {_EXACT_PROMPT: request.prompt, _EXACT_NEGATIVE: request.negative_prompt}
+    return f"{plain}\n{_format_fields(fields)}"
+
+
+def parse_infotext(text: str, limits: GenerateLimits | None = None) -> Infotext:
+    """Read infotext of ours or of A1111; values outside `limits` are ignored, and said to be.
+
+    Raises UserError when the text is too long to be infotext or holds neither a prompt nor a field.
+    """
+    if len(text) > MAX_INFOTEXT_CHARACTERS:
+        raise UserError("error.infotext_too_long", limit=MAX_INFOTEXT_CHARACTERS)
+    if not text.strip():
+        raise UserError("error.infotext_empty")
+    prompt, negative_prompt, fields = _split(text)
+    limits = limits or GenerateLimits()
+    found: dict[str, Any] = {}
+    ignored: list[UserError] = []
+    for read in _readings(prompt, negative_prompt, fields):
+        try:
+            found |= _checked(read(), limits)
+        except UserError as error:
+            ignored.append(error)
+    return Infotext(found, tuple(ignored))
+
+
+def read_infotext(source: str | Path | IO[bytes] | Image.Image) -> str:
+    """The infotext inside a PNG: a file, a stream or an opened image. No pixel is decoded.
+
+    Raises UserError when it is no PNG, is damaged, has too large a text (a "zip bomb"), or has none.
+    """
+    if isinstance(source, Image.Image):
+        return _infotext_of(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(source, formats=["PNG"]) as image:
+                return _infotext_of(image)
+    except Image.UnidentifiedImageError as error:
+        raise UserError("error.not_a_png") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError("error.picture_too_large") from error
+    # Pillow raises ValueError for text chunks over its limits, SyntaxError and the rest for damaged chunks.
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UserError("error.png_damaged", reason=str(error)) from error
+
+
+def _infotext_of(image: Image.Image) -> str:
+    text = image.info.get(PNG_KEY)
+    if isinstance(text, str) and text.strip():
+        return text
+    for key, tool in _FOREIGN_KEYS.items():
+        if key in image.info:
+            raise UserError("error.infotext_of_another_tool", tool=tool)
+    raise UserError("error.infotext_missing")
+
+
+def _format_fields(fields: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}: {_quote(value)}" for name, value in fields.items())
+
+
+def _quote(value: object) -> str:
+    """A1111's quote(): JSON where the value has a comma, colon or line break; we add what a reader would strip."""
+    text = str(value)
+    if text and text == text.strip() and not any(character in text for character in ',:\n"'):
+        return text
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _unquote(text: str) -> str:
+    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, str) else text
+
+
+def _split(text: str) -> tuple[str, str, dict[str, str]]:
+    """Prompt, negative prompt and fields, by A1111's rules: the last line holds fields if it holds three."""
+    *lines, last = text.strip().split("\n")
+    fields = {match[1]: _unquote(match[2].strip()) for match in _FIELD.finditer(last)}
+    if len(fields) < _MIN_FIELDS:
+        lines, fields = [*lines, last], {}
+    prompt: list[str] = []
+    negative: list[str] = []
+    part = prompt
+    for line in lines:
+        stripped = line.strip()
+        if stripped.startswith(_NEGATIVE):
+            part = negative
+            stripped = stripped[len(_NEGATIVE) :].strip()
+        part.append(stripped)
+    return "\n".join(prompt), "\n".join(negative), fields
+
+
+def _readings(prompt: str, negative_prompt: str, fields: dict[str, str]) -> Iterator[Callable[[], dict[str, Any]]]:
+    """One reading a field, so that a bad value spoils only itself."""
+    prompt = fields.pop(_EXACT_PROMPT, prompt)
+    negative_prompt = fields.pop(_EXACT_NEGATIVE, negative_prompt)
+    yield lambda: {"prompt": prompt}
+    yield lambda: {"negative_prompt": negative_prompt}
+    schedule = fields.pop("Schedule type", None)
+    if (method := fields.pop("Sampler", None)) is not None:
+        yield partial(_read_sampler, method, schedule)
+    fields.pop("Version", None)
+    yield from (partial(_read_field, name, value) for name, value in fields.items())
+
+
+def _read_field(name: str, value: str) -> dict[str, Any]:
+    if name == "Size":
+        width, _, height = value.partition("x")
+        return {"width": _number(name, width, int), "height": _number(name, height, int)}
+    if name == "Model":
+        return {"model": value}
+    if name not in _NUMBERS:
+        raise UserError("infotext.unknown_field", name=_shortened(name), value=_shortened(value))
+    attribute, kind = _NUMBERS[name]
+    return {attribute: _number(name, value, kind)}
+
+
+def _number(name: str, value: str, kind: Callable[[str], int | float]) -> int | float:
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise UserError("infotext.bad_value", name=name, value=_shortened(value)) from error
+
+
+def _read_sampler(method: str, schedule: str | None) -> dict[str, Any]:
+    name = sampler_from_infotext(method, schedule)
+    if name is None:
+        wanted = method if schedule is None else f"{method} {schedule}"
+        raise UserError("infotext.unknown_sampler", name=_shortened(wanted))
+    return {"sampler": name}
+
+
+def _checked(values: dict[str, Any], limits: GenerateLimits) -> dict[str, Any]:
+    """`values`, or the UserError with which a request that has them would be refused."""
+    check_request(replace(GenerateRequest(prompt=""), **values), limits)
+    if "width" in values:
+        check_size(values["width"], values["height"], 1, limits)
+    return values
+
+
+def _shortest(number: float) -> str:
+    return repr(number).removesuffix(".0")
+
+
+def _shortened(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

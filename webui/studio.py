@@ -1,0 +1,44 @@
+"""The services of one running program, made once and passed to whatever needs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from webui.diffusion.previews import PreviewMaps
+from webui.i18n import Messages, load_messages
+from webui.runtime.catalog import Catalog
+from webui.runtime.jobs import JobQueue
+from webui.runtime.manager import ModelManager
+from webui.settings import Settings, bundled_models_dir
+from webui.store.gallery import Gallery
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """Everything a page, a REST route or a command works with; no model is loaded by making it."""
+
+    settings: Settings
+    messages: Messages
+    catalog: Catalog
+    manager: ModelManager
+    jobs: JobQueue
+    gallery: Gallery
+    previews: PreviewMaps
+
+    def close(self) -> None:
+        """Stop the jobs, then let the models go."""
+        self.jobs.close()
+        self.manager.close()
+
+
+def open_studio(settings: Settings) -> Studio:
+    """Make the services for `settings`; close the studio when done."""
+    return Studio(
+        settings=settings,
+        messages=load_messages(),
+        catalog=Catalog(settings.models_dir, bundled_models_dir()),
+        manager=ModelManager(),
+        jobs=JobQueue(max_waiting=settings.max_waiting_jobs, max_waiting_per_owner=settings.max_waiting_jobs_per_user),
+        gallery=Gallery(settings.outputs_dir),
+        previews=PreviewMaps(),
+    )

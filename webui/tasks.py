@@ -1,0 +1,111 @@
+"""What a job does, whoever asks: the page, the REST API and the command line submit the same functions.
+
+`studio.jobs.submit(lambda context: draw_pictures(studio, request, context), owner=..., kind="txt2img")`
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, cast
+
+from webui.diffusion.request import GenerateRequest, check_request, check_size, with_fixed_seed
+from webui.diffusion.samplers import find_sampler
+from webui.runtime.catalog import TXT2IMG
+from webui.runtime.jobs import JobContext
+from webui.store.gallery import SavedPicture
+from webui.store.infotext import format_infotext
+from webui.studio import Studio
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+    from webui.diffusion.generate import Picture, StepView
+
+
+_DECODER_BYTES_PER_PIXEL: Final = 4 * 256 * 4
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewFrame:
+    """The batch as it is taking shape: one small JPEG of the predicted x0 for each picture in it.
+
+    The colours are approximated by a linear map; `step` and `total` count the U-Net calls of this batch.
+    """
+
+    jpegs: tuple[bytes, ...]
+    batch: int
+    step: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnPictures:
+    """What a txt2img job leaves: pictures in the outputs folder, in order, and the request with size and seed filled in."""
+
+    pictures: tuple[SavedPicture, ...]
+    request: GenerateRequest
+    seconds: float
+    stopped: bool
+
+
+def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest:
+    """Check all that can be checked before a model is loaded, and fill in the model's own size and the seed.
+
+    Call it before `submit`, so that a mistake is told at once; `draw_pictures` does it again. Raises UserError.
+    """
+    limits = studio.settings.limits
+    check_request(request, limits)
+    find_sampler(request.sampler)
+    entry = studio.catalog.find(request.model, TXT2IMG)
+    width, height = request.width or entry.default_width, request.height or entry.default_height
+    check_size(width, height, entry.size_multiple, limits)
+    return replace(with_fixed_seed(request), width=width, height=height)
+
+
+def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext) -> DrawnPictures:
+    """Draw, save and publish: each SavedPicture as its batch is finished, and a PreviewFrame at every U-Net call.
+
+    After a cancel it returns what is finished, with `stopped` set. Raises UserError for what the user can put right.
+    """
+    started = time.monotonic()
+    request = prepare_request(studio, request)
+    key = studio.catalog.find(request.model, TXT2IMG).key()
+    saved: list[SavedPicture] = []
+    context.progress(0, 0, "phase.loading")
+    with studio.manager.use(key, working_memory=_working_memory(request), cancel=context.cancelled) as pipe:
+        _draw(studio, pipe, request, context, saved)
+    wanted = request.batch_size * request.batch_count
+    return DrawnPictures(tuple(saved), request, time.monotonic() - started, stopped=len(saved) < wanted)
+
+
+def _draw(
+    studio: Studio, pipe: StableDiffusionPipeline, request: GenerateRequest, context: JobContext, saved: list[SavedPicture]
+) -> None:
+    from webui.diffusion.generate import generate
+
+    width, height = cast(int, request.width), cast(int, request.height)
+    preview_map = studio.previews.of(studio.catalog.find(request.model, TXT2IMG).key(), pipe.vae)
+
+    def show(view: StepView) -> None:
+        jpegs = preview_map.jpegs(view.predicted_x0, width, height)
+        context.progress(view.batch * view.total + view.step, request.batch_count * view.total, "phase.denoising")
+        context.preview(PreviewFrame(jpegs, view.batch, view.step, view.total))
+
+    def save(pictures: tuple[Picture, ...]) -> None:
+        for picture in pictures:
+            infotext = format_infotext(request, picture.seed, width, height)
+            saved.append(studio.gallery.save(picture.image, infotext, picture.seed))
+            context.publish(saved[-1])
+
+    generate(pipe, request, on_step=show, on_pictures=save, cancel=context.cancelled)
+
+
+def _working_memory(request: GenerateRequest) -> int:
+    """Bytes that a run needs beside the weights; decoding is its peak.
+
+    The decoder's last block works at full size on a few activations of some 256 channels in float32 (Stable Diffusion's
+    VAE), one picture of the batch beside the other.
+    """
+    pixels = cast(int, request.width) * cast(int, request.height) * request.batch_size
+    return pixels * _DECODER_BYTES_PER_PIXEL
