@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from webui.diffusion.previews import PreviewMaps
+from webui.diffusion.prompt import PromptTokenizers
 from webui.i18n import Messages, load_messages
 from webui.runtime.catalog import Catalog
 from webui.runtime.jobs import JobQueue
@@ -24,6 +25,7 @@ class Studio:
     jobs: JobQueue
     gallery: Gallery
     previews: PreviewMaps
+    tokenizers: PromptTokenizers
 
     def close(self) -> None:
         """Stop the jobs, then let the models go."""
@@ -41,4 +43,5 @@ def open_studio(settings: Settings) -> Studio:
         jobs=JobQueue(max_waiting=settings.max_waiting_jobs, max_waiting_per_owner=settings.max_waiting_jobs_per_user),
         gallery=Gallery(settings.outputs_dir),
         previews=PreviewMaps(),
+        tokenizers=PromptTokenizers(),
     )

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
 
+from webui.diffusion.prompt import TokenCount
 from webui.diffusion.request import GenerateRequest, check_request, check_size, with_fixed_seed
 from webui.diffusion.samplers import find_sampler
 from webui.runtime.catalog import TXT2IMG
@@ -61,6 +62,12 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
     width, height = request.width or entry.default_width, request.height or entry.default_height
     check_size(width, height, entry.size_multiple, limits)
     return replace(with_fixed_seed(request), width=width, height=height)
+
+
+def count_prompt_tokens(studio: Studio, model: str, prompt: str) -> TokenCount:
+    """How much of the txt2img model's window `prompt` takes; loads no weights. Raises UserError."""
+    entry = studio.catalog.find(model, TXT2IMG)
+    return studio.tokenizers.count(entry.source, entry.revision, prompt)
 
 
 def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext) -> DrawnPictures:

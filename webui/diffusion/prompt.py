@@ -1,0 +1,116 @@
+"""How much of CLIP's window a prompt takes, counted without torch or transformers.
+
+The tokenizer is put together from the model's own vocabulary exactly as `transformers.CLIPTokenizer` (5.23) does it, with
+the `tokenizers` library that stands behind both, so the ids are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from webui.errors import UserError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TOKEN_LIMIT: Final = 77
+"""Positions of CLIP's text model, start and end token included."""
+
+_START: Final = "<|startoftext|>"
+_END: Final = "<|endoftext|>"
+_WORDS: Final = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # openai/CLIP's
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """`used` tokens of `limit`, start and end included; `kept_text` + `cut_text` is the prompt.
+
+    The model does not see `cut_text`; a character whose tokens are cut in the middle counts as cut.
+    """
+
+    used: int
+    limit: int
+    kept_text: str
+    cut_text: str
+
+
+class PromptTokenizers:
+    """The tokenizers of the models asked about, each read once and again only when its files have changed."""
+
+    def __init__(self) -> None:
+        self._tokenizers: dict[tuple[Path, str], Tokenizer] = {}
+        self._lock = threading.Lock()
+
+    def count(self, model_folder: Path, revision: str, prompt: str) -> TokenCount:
+        """The tokens of `prompt` for the txt2img model in `model_folder`; raises UserError for a broken tokenizer."""
+        with self._lock:
+            key = (model_folder, revision)
+            if key not in self._tokenizers:
+                self._tokenizers[key] = read_tokenizer(model_folder / "tokenizer")
+            tokenizer = self._tokenizers[key]
+        return count_tokens(tokenizer, prompt)
+
+
+def count_tokens(tokenizer: Tokenizer, prompt: str, limit: int = TOKEN_LIMIT) -> TokenCount:
+    """Count and say what is cut: the start token, the first `limit` - 2 of the prompt and the end token are kept."""
+    encoding = tokenizer.encode(prompt, add_special_tokens=False)
+    room = limit - tokenizer.num_special_tokens_to_add(is_pair=False)
+    cut_at = encoding.offsets[room][0] if len(encoding) > room else len(prompt)
+    used = len(encoding) + tokenizer.num_special_tokens_to_add(is_pair=False)
+    return TokenCount(used, limit, prompt[:cut_at], prompt[cut_at:])
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """CLIP's tokenizer from `tokenizer.json`, or from `vocab.json` and `merges.txt`; raises UserError when broken."""
+    try:
+        if (folder / "tokenizer.json").is_file():
+            vocabulary, merges = _read_tokenizer_json(folder / "tokenizer.json")
+        else:
+            vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+            merges = _read_merges(folder / "merges.txt")
+        return _clip_tokenizer(vocabulary, merges)
+    # The tokenizers library raises bare Exception for a vocabulary that does not fit its merges.
+    except Exception as error:  # noqa: BLE001
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError("error.model_file_broken", file=str(folder), reason=reason) from error
+
+
+def _read_tokenizer_json(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    model: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["model"]
+    # Files before tokenizers 0.20 have "a b" for a merge, later ones ["a", "b"].
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+    return model["vocab"], [(first, second) for first, second in pairs]
+
+
+def _read_merges(path: Path) -> list[tuple[str, str]]:
+    lines = path.read_text(encoding="utf-8").split("\n")
+    pairs = (line.split(" ") for line in lines if line and not line.startswith("#version"))
+    return [(first, second) for first, second in pairs]
+
+
+def _clip_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+    """As transformers/models/clip/tokenization_clip.py."""
+    from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    bpe = models.BPE(vocab=vocabulary, merges=merges, unk_token=_END, end_of_word_suffix="</w>")
+    tokenizer = Tokenizer(bpe)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (_END, vocabulary[_END]), (_START, vocabulary[_START]), trim_offsets=False, add_prefix_space=False
+    )
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (_START, _END)])
+    return tokenizer
