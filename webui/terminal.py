@@ -1,0 +1,148 @@
+"""What the commands do with the terminal: progress while drawing, where pictures go, how models are described."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+
+from webui.diffusion.request import GenerateRequest
+from webui.errors import UserError
+from webui.i18n import Translator
+from webui.runtime.catalog import CatalogEntry
+from webui.runtime.jobs import Job, JobCancelled, Progress
+from webui.settings import Settings
+from webui.store.gallery import Gallery
+from webui.studio import Studio, open_studio
+from webui.tasks import DrawnPictures, draw_pictures, prepare_request
+
+_OWNER: Final = "command line"
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalPictures:
+    """What `diffuscope generate` leaves: (path, seed) in order, the request with all filled in, and seconds taken."""
+
+    pictures: tuple[tuple[Path, int], ...]
+    request: GenerateRequest
+    seconds: float
+    stopped: bool
+
+
+def draw_in_terminal(
+    settings: Settings, request: GenerateRequest, out: Path | None, say: Translator
+) -> TerminalPictures:
+    """Draw as the page does, with a progress bar on stderr when that is a terminal.
+
+    `out` None saves to the outputs folder; a folder (or a name without suffix) saves in there; "cat.png" is written
+    exactly there, or as "cat-1.png", "cat-2.png", ... when there are several. Raises UserError; Ctrl-C keeps what is
+    finished and sets `stopped`.
+    """
+    studio = open_studio(settings)
+    try:
+        request = prepare_request(studio, request)
+        if out is not None and _names_a_file(out):
+            return _draw_to_file(studio, request, out, say)
+        gallery = studio.gallery if out is None else Gallery(out.absolute())
+        drawn = _draw(replace(studio, gallery=gallery), request, say)
+        paths = tuple((picture.path, picture.seed) for picture in drawn.pictures)
+        return TerminalPictures(paths, drawn.request, drawn.seconds, drawn.stopped)
+    finally:
+        studio.close()
+
+
+def model_as_json(entry: CatalogEntry, say: Translator) -> dict[str, Any]:
+    """One element of `diffuscope models --json`."""
+    return {
+        "id": entry.id,
+        "task": entry.task,
+        "title": entry.title,
+        "folder": str(entry.source),
+        "size_bytes": entry.size_bytes,
+        "licences": entry.licence.splitlines(),
+        "bundled": entry.bundled,
+        "languages": list(entry.languages),
+        "problem": say.error(entry.problem) if entry.problem else None,
+    }
+
+
+def describe_model(entry: CatalogEntry, say: Translator) -> str:
+    """A few lines for a person: id, task and size, then where it lies, its licences and what is wrong with it."""
+    lines = [
+        f"{entry.id}  [{entry.task}]  {entry.title}  {entry.size_bytes / 2**20:.1f} MiB",
+        f"    {entry.source}",
+        *(f"    {line}" for line in entry.licence.splitlines() or [say.text("cli.models.no_licence")]),
+    ]
+    if entry.problem:
+        lines.append(f"    {say.error(entry.problem)}")
+    return "\n".join(lines)
+
+
+def _names_a_file(out: Path) -> bool:
+    if out.is_dir() or not out.suffix:
+        return False
+    if out.suffix.lower() != ".png":
+        raise UserError("error.out_not_png", path=str(out))
+    if not out.absolute().parent.is_dir():
+        raise UserError("error.out_folder_missing", folder=str(out.absolute().parent))
+    return True
+
+
+def _draw_to_file(studio: Studio, request: GenerateRequest, out: Path, say: Translator) -> TerminalPictures:
+    """Draw into a hidden folder beside `out`, then rename: `out` is a whole picture or is not touched."""
+    out = out.absolute()
+    try:
+        hidden = tempfile.TemporaryDirectory(prefix=".diffuscope-", dir=out.parent)
+    except OSError as error:
+        raise UserError("error.folder_not_writable", folder=str(out.parent)) from error
+    with hidden as folder:
+        drawn = _draw(replace(studio, gallery=Gallery(Path(folder))), request, say)
+        one = request.batch_size * request.batch_count == 1
+        pictures = []
+        for number, picture in enumerate(drawn.pictures, start=1):
+            path = out if one else out.with_stem(f"{out.stem}-{number}")
+            picture.path.replace(path)
+            pictures.append((path, picture.seed))
+    return TerminalPictures(tuple(pictures), drawn.request, drawn.seconds, drawn.stopped)
+
+
+def _draw(studio: Studio, request: GenerateRequest, say: Translator) -> DrawnPictures:
+    job = studio.jobs.submit(lambda context: draw_pictures(studio, request, context), owner=_OWNER, kind="txt2img")
+    with _terminate_as_interrupt():
+        try:
+            _follow(job, say)
+        except KeyboardInterrupt:
+            studio.jobs.cancel(job.id, _OWNER)
+        try:
+            return job.result()
+        except JobCancelled:
+            return DrawnPictures((), request, 0.0, stopped=True)
+
+
+def _follow(job: Job[DrawnPictures], say: Translator) -> None:
+    """Show the job's progress until it ends; silent when stderr is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        for event in job.events():
+            if isinstance(event, Progress):
+                bar.update(task, description=say.text(event.phase), completed=event.step, total=event.total)
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the work as Ctrl-C does, so that nothing half-made is left behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
