@@ -42,7 +42,7 @@ class PreviewFrame:
 
 @dataclass(frozen=True, slots=True)
 class DrawnPictures:
-    """What a txt2img job leaves: pictures in the outputs folder, in order, and the request with size and seed filled in."""
+    """What a txt2img job leaves: pictures in the outputs folder, in order, and the request with size and seed fixed."""
 
     pictures: tuple[SavedPicture, ...]
     request: GenerateRequest
@@ -87,7 +87,11 @@ def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext)
 
 
 def _draw(
-    studio: Studio, pipe: StableDiffusionPipeline, request: GenerateRequest, context: JobContext, saved: list[SavedPicture]
+    studio: Studio,
+    pipe: StableDiffusionPipeline,
+    request: GenerateRequest,
+    context: JobContext,
+    saved: list[SavedPicture],
 ) -> None:
     from webui.diffusion.generate import generate
 

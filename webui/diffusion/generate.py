@@ -54,7 +54,7 @@ class GenerateResult:
     stopped: bool
 
 
-class _Stopped(Exception):
+class _Stopped(Exception):  # noqa: N818 - no error
     """Leaves the pipeline's loop from within."""
 
 
@@ -68,9 +68,9 @@ def generate(
 ) -> GenerateResult:
     """Draw all batches of `request` with `pipe`, which is not changed; the pixels are the stock pipeline's.
 
-    `on_step` sees each U-Net call and `on_pictures` each finished batch. Once `cancel` is set, the run ends within one
-    U-Net call and the result holds the batches that were finished. Picture i is drawn from a generator on the CPU seeded
-    with seed + i, so that it does not depend on the device; within a larger batch its numbers differ in the sixth digit.
+    `on_step` sees each U-Net call and `on_pictures` each finished batch. Once `cancel` is set, the run ends within
+    one U-Net call and the result holds the batches that were finished. Picture i is drawn from a generator on the CPU
+    seeded with seed + i, whatever the device; in a larger batch its latents differ in the sixth digit.
     """
     request = resolved_request(pipe, request)
     seeds = picture_seeds(request)
@@ -86,9 +86,7 @@ def generate(
         pictures.extend(drawn)
         if on_pictures is not None:
             on_pictures(drawn)
-    return GenerateResult(
-        tuple(pictures), request, time.monotonic() - started, stopped=len(pictures) < len(seeds)
-    )
+    return GenerateResult(tuple(pictures), request, time.monotonic() - started, stopped=len(pictures) < len(seeds))
 
 
 def resolved_request(pipe: StableDiffusionPipeline, request: GenerateRequest) -> GenerateRequest:
@@ -145,8 +143,8 @@ def _watch(
 ) -> None:
     """Let `on_step` see, and `cancel` end, each step of this scheduler, which belongs to one run.
 
-    `functools.wraps` keeps the signature: the pipeline reads it to decide whether to pass `generator`, and a sampler that
-    draws noise would otherwise draw it unseeded.
+    `functools.wraps` keeps the signature: the pipeline reads it to decide whether to pass `generator`, and a sampler
+    that draws noise would otherwise draw it unseeded.
     """
     step = scheduler.step
     calls = 0

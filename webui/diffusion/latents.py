@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,35 +30,40 @@ def predicted_x0(
 
     `sample` is x_t as the scheduler gets it, before `scale_model_input`. With sigma the noise level of x_t:
 
-    - "sigma" space, x = x0 + sigma eps: epsilon gives x - sigma eps; v gives x / (sigma^2 + 1) - v sigma / sqrt(sigma^2 + 1)
-      (Karras et al. 2022; as EulerDiscreteScheduler.step).
+    - "sigma" space, x = x0 + sigma eps: epsilon gives x - sigma eps; v gives
+      x / (sigma^2 + 1) - v sigma / sqrt(sigma^2 + 1) (Karras et al. 2022; as EulerDiscreteScheduler.step).
     - "alpha" space, x = sqrt(a) x0 + sqrt(1 - a) eps: epsilon gives (x - sqrt(1 - a) eps) / sqrt(a); v gives
       sqrt(a) x - sqrt(1 - a) v (Salimans & Ho 2022, equation 11; as DDIMScheduler.step).
     """
-    prediction_type = scheduler.config.prediction_type
-    if prediction_type == "sample":
-        return model_output
-    sigma = noise_level(scheduler, timestep)
-    if space == "sigma":
-        if prediction_type == "epsilon":
-            return sample - sigma * model_output
-        return sample / (sigma**2 + 1) - model_output * (sigma / (sigma**2 + 1) ** 0.5)
-    sqrt_alpha = 1 / (sigma**2 + 1) ** 0.5
-    sqrt_one_minus_alpha = sigma * sqrt_alpha
-    if prediction_type == "epsilon":
-        return (sample - sqrt_one_minus_alpha * model_output) / sqrt_alpha
-    return sqrt_alpha * sample - sqrt_one_minus_alpha * model_output
+    of_sample, of_output = _x0_weights(scheduler.config.prediction_type, space, noise_level(scheduler, timestep))
+    return of_sample * sample + of_output * model_output
+
+
+def _x0_weights(prediction_type: str, space: Space, sigma: float) -> tuple[float, float]:
+    """The weights of x_t and of the model's output in x0."""
+    root = math.sqrt(sigma**2 + 1)
+    match prediction_type, space:
+        case "epsilon", "sigma":
+            return 1.0, -sigma
+        case "epsilon", "alpha":
+            return root, -sigma
+        case "v_prediction", "sigma":
+            return 1 / root**2, -sigma / root
+        case "v_prediction", "alpha":
+            return 1 / root, -sigma / root
+        case _:
+            raise NotImplementedError(f"prediction type {prediction_type}")
 
 
 def noise_level(scheduler: Any, timestep: torch.Tensor | float) -> float:
-    """sigma = sqrt((1 - a) / a) of the sample that the scheduler is about to step from.
+    """The noise level sqrt((1 - a) / a) of the sample that the scheduler is about to step from.
 
     Schedulers that keep a table of sigmas know it by their step, which is exact for Karras sigmas too, where the
     timestep is rounded; the second half of a DPM2 step stands on an interpolated sigma of its own.
     """
     if not hasattr(scheduler, "sigmas"):
         alpha = float(scheduler.alphas_cumprod[int(timestep)])
-        return float(((1 - alpha) / alpha) ** 0.5)
+        return math.sqrt((1 - alpha) / alpha)
     index = scheduler.step_index
     if index is None:
         index = scheduler.index_for_timestep(timestep)

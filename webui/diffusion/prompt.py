@@ -1,7 +1,7 @@
 """How much of CLIP's window a prompt takes, counted without torch or transformers.
 
-The tokenizer is put together from the model's own vocabulary exactly as `transformers.CLIPTokenizer` (5.23) does it, with
-the `tokenizers` library that stands behind both, so the ids are the same.
+The tokenizer is put together from the model's own vocabulary exactly as `transformers.CLIPTokenizer` (5.23) does it,
+with the `tokenizers` library that stands behind both, so the ids are the same.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
             merges = _read_merges(folder / "merges.txt")
         return _clip_tokenizer(vocabulary, merges)
     # The tokenizers library raises bare Exception for a vocabulary that does not fit its merges.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError("error.model_file_broken", file=str(folder), reason=reason) from error
 

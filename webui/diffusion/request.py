@@ -64,15 +64,19 @@ def check_request(request: GenerateRequest, limits: GenerateLimits) -> None:
     if request.seed != RANDOM_SEED:
         _check_range("error.seed_out_of_range", request.seed, 0, MAX_SEED)
     if not 0.0 <= request.guidance_scale <= limits.max_guidance_scale or math.isnan(request.guidance_scale):
-        raise UserError("error.guidance_scale_out_of_range", value=request.guidance_scale, high=limits.max_guidance_scale)
+        raise UserError(
+            "error.guidance_scale_out_of_range", value=request.guidance_scale, high=limits.max_guidance_scale
+        )
 
 
 def check_size(width: int, height: int, multiple: int, limits: GenerateLimits) -> None:
-    """Raise UserError unless both sides are multiples of `multiple` (the VAE's factor) and the picture is not too big."""
+    """Raise UserError unless both sides are multiples of `multiple` (the VAE's factor) within `limits`."""
     for side in (width, height):
         if side < multiple or side > limits.max_side or side % multiple:
             nearest = min(max(round(side / multiple) * multiple, multiple), limits.max_side // multiple * multiple)
-            raise UserError("error.size_not_possible", value=side, multiple=multiple, high=limits.max_side, nearest=nearest)
+            raise UserError(
+                "error.size_not_possible", value=side, multiple=multiple, high=limits.max_side, nearest=nearest
+            )
     if width * height > limits.max_pixels:
         raise UserError("error.too_many_pixels", width=width, height=height, limit=limits.max_pixels)
 

@@ -25,11 +25,11 @@ _KARRAS_BY_DEFAULT: Final = frozenset({"DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2S", "
 class Sampler:
     """How one sampler is made from a model's own scheduler config.
 
-    `scheduler` is a diffusers class name; `overrides` go over the model's config, so that the result does not depend on
-    which scheduler the model happened to be saved with. `name` splits into A1111's two infotext fields, `method`
+    `scheduler` is a diffusers class name; `overrides` go over the model's config, so that the result does not depend
+    on which scheduler the model happened to be saved with. `name` splits into A1111's two infotext fields, `method`
     ("DPM++ 2M") and `schedule` ("Karras", or None). `space` is the scaling of the latents it works on: "alpha" is
-    x = sqrt(a) x0 + sqrt(1 - a) eps, "sigma" is x = x0 + sigma eps. `calls_per_step` is the number of U-Net calls a step
-    costs, but for the last.
+    x = sqrt(a) x0 + sqrt(1 - a) eps, "sigma" is x = x0 + sigma eps. `calls_per_step` is the number of U-Net calls a
+    step costs, but for the last.
     """
 
     method: str
@@ -59,8 +59,8 @@ def _sampler(
 
 def _table() -> Mapping[str, Sampler]:
     multistep, singlestep = "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"
-    # The k-diffusion family walks the whole range of noise, as in A1111; DDIM, PLMS and DDPM keep Stable Diffusion's own
-    # "leading" steps. `clip_sample` belongs to pixel models and would ruin latents.
+    # The k-diffusion family walks the whole range of noise, as in A1111; DDIM, PLMS and DDPM keep Stable Diffusion's
+    # own "leading" steps. `clip_sample` belongs to pixel models and would ruin latents.
     whole: dict[str, Any] = {"timestep_spacing": "linspace"}
     own: dict[str, Any] = {"timestep_spacing": "leading", "steps_offset": 1}
     ode: dict[str, Any] = {"algorithm_type": "dpmsolver++", "final_sigmas_type": "zero", "lower_order_final": True}
@@ -99,8 +99,8 @@ def find_sampler(name: str) -> Sampler:
 def sampler_from_infotext(method: str, schedule: str | None = None) -> str | None:
     """Our name for A1111's "Sampler" and "Schedule type", or None when we do not have that one.
 
-    Up to version 1.8 A1111 wrote one field, "DPM++ 2M Karras"; since then two. "Automatic" and "Uniform" are the method's
-    own schedule, which for A1111 means Karras where the method's name is one of `_KARRAS_BY_DEFAULT`.
+    Up to version 1.8 A1111 wrote one field, "DPM++ 2M Karras"; since then two. "Automatic" is the method's own
+    schedule, which for A1111 is Karras for the names in `_KARRAS_BY_DEFAULT`; "Uniform" is the plain one.
     """
     wanted = (schedule or "").strip().casefold()
     if wanted == "automatic":

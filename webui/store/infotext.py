@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 import webui
 from webui.diffusion.request import GenerateLimits, GenerateRequest, check_request, check_size
@@ -129,7 +129,7 @@ def read_infotext(source: str | Path | IO[bytes] | Image.Image) -> str:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(source, formats=["PNG"]) as image:
                 return _infotext_of(image)
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise UserError("error.not_a_png") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError("error.picture_too_large") from error
