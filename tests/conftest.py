@@ -1,0 +1,82 @@
+"""What all tests share: no network but this machine, no telemetry, and a tiny Stable Diffusion with random weights."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from tests.tiny import save_tiny_pipeline
+
+ROOT = Path(__file__).resolve().parent.parent
+EMOJI = ROOT / "models" / "emoji"
+
+# Read when libraries are imported, and inherited by the processes that tests start.
+os.environ.update(
+    GRADIO_ANALYTICS_ENABLED="False",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_OFFLINE="1",
+    LC_ALL="C.UTF-8",
+    PYTHONUTF8="1",
+)
+for _name in [name for name in os.environ if name.startswith("DIFFUSCOPE_") and name != "DIFFUSCOPE_CHROMIUM"]:
+    del os.environ[_name]
+# A busy machine is no failure.
+hypothesis.settings.register_profile("diffuscope", deadline=None)
+hypothesis.settings.load_profile("diffuscope")
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; more threads than cores only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever reaches for another machine fails its test: the project promises to work offline."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            assert _is_this_machine(address[0]), f"a test tried to connect to {address}"
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def emoji_suite() -> Path:
+    """The trained models that ship with the project."""
+    assert (EMOJI / "suite.json").is_file(), "models/emoji has no trained weights"
+    return EMOJI
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `StableDiffusionPipeline` folder with random weights, 16x16 px (VAE factor 2). Copy it to change it."""
+    folder = tmp_path_factory.mktemp("tiny") / "tiny"
+    save_tiny_pipeline(folder)
+    return folder
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Gives a port that was free a moment ago."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return find
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host in ("localhost", "")
