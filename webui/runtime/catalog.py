@@ -1,0 +1,313 @@
+"""What models exist on this machine: the bundled suite and the folders that people drop into their models folder.
+
+The catalog reads configuration files only, so that a page can list models before torch is imported. A folder that is
+broken is listed with its problem rather than hidden.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from webui.errors import UserError
+from webui.runtime import safety
+
+TXT2IMG: Final = "txt2img"
+CLIP: Final = "clip"
+
+AUTO_DTYPE: Final = "auto"
+"""Let the manager choose: what the device computes fastest (`placement.choose_dtype`)."""
+
+_CHECKS: Final = {TXT2IMG: safety.check_pipeline_folder, CLIP: safety.check_clip_folder}
+_SUITE_FILE: Final = "suite.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelKey:
+    """Names one loaded model: equal keys share it.
+
+    `source` is the absolute folder; `revision` changes when the files in it do, so that weights which were replaced
+    on disk are loaded anew; `dtype` is "auto", "float32", "float16" or "bfloat16".
+    """
+
+    task: str
+    source: str
+    revision: str
+    dtype: str = AUTO_DTYPE
+
+    @property
+    def name(self) -> str:
+        """The folder's name, for messages."""
+        return Path(self.source).name
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """A model that can be asked for by `id` within its `task`.
+
+    `size_bytes` is the size on disk. `default_width` and `default_height` (pixels) are what a txt2img model was trained
+    at, and every size must be a multiple of `size_multiple` (the VAE's factor); all three are 0 for other tasks.
+    `problem` says why the model cannot be used; None for a good one. `languages` are the prompt languages its card
+    names, empty when it names none.
+    """
+
+    id: str
+    task: str
+    title: str
+    source: Path
+    revision: str
+    licence: str
+    size_bytes: int
+    bundled: bool
+    default_width: int = 0
+    default_height: int = 0
+    size_multiple: int = 0
+    languages: tuple[str, ...] = ()
+    parameters: int | None = None
+    problem: UserError | None = None
+
+    def key(self, dtype: str | None = None) -> ModelKey:
+        """What to ask the manager for; raises the entry's problem if it has one."""
+        if self.problem is not None:
+            raise UserError(self.problem.key, **self.problem.values)
+        return ModelKey(self.task, str(self.source), self.revision, dtype or AUTO_DTYPE)
+
+
+class Catalog:
+    """The models in `bundled_dir` and `models_dir`, looked up anew on each call; safe from any thread.
+
+    A look is one `os.scandir` a folder; what a folder contains is read again only when one of its files has changed.
+    """
+
+    def __init__(self, models_dir: Path, bundled_dir: Path) -> None:
+        self._models_dir = models_dir
+        self._bundled_dir = bundled_dir
+        self._known: dict[_Listing, CatalogEntry] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders that models may lie in."""
+        return (self._models_dir, self._bundled_dir)
+
+    def entries(self, task: str | None = None) -> tuple[CatalogEntry, ...]:
+        """All models, or those of one task: the bundled ones first, then the user's by name."""
+        found: dict[tuple[str, str], CatalogEntry] = {}
+        sources: set[tuple[str, Path]] = set()
+        for entry in self._all_entries():
+            if (entry.task, entry.source) in sources:  # models_dir is often the folder with the bundled suite too
+                continue
+            sources.add((entry.task, entry.source))
+            unique = _with_free_id(entry, found)
+            found[unique.task, unique.id] = unique
+        return tuple(entry for entry in found.values() if task is None or entry.task == task)
+
+    def find(self, model: str, task: str) -> CatalogEntry:
+        """The entry called `model` (its id); raises UserError that lists what there is, or the entry's own problem."""
+        entries = self.entries(task)
+        for entry in entries:
+            if entry.id == model:
+                entry.key()
+                return entry
+        usable = ", ".join(entry.id for entry in entries if entry.problem is None)
+        if not usable:
+            raise UserError("error.no_models", folder=str(self._models_dir))
+        raise UserError("error.unknown_model", model=model[:100], known=usable)
+
+    def _all_entries(self) -> Iterator[CatalogEntry]:
+        for root in dict.fromkeys((self._bundled_dir, self._models_dir)):
+            for folder in _folders_in(root):
+                if (folder / _SUITE_FILE).is_file():
+                    yield from self._suite_entries(folder, root)
+                elif root == self._models_dir:
+                    yield from self._folder_entries(folder, root)
+
+    def _folder_entries(self, folder: Path, root: Path) -> Iterator[CatalogEntry]:
+        """The model in `folder`, or, where it holds none, those one level down ("CompVis/stable-diffusion-v1-4")."""
+        for candidate in (folder,) if _task_of(folder) else _folders_in(folder):
+            task = _task_of(candidate)
+            if task is not None:
+                name = candidate.relative_to(root).as_posix()
+                yield self._described(_Listing(name, task, name, candidate, root, _card_licence(candidate)))
+
+    def _suite_entries(self, folder: Path, root: Path) -> Iterator[CatalogEntry]:
+        try:
+            suite = _read_suite(folder)
+            bundled = root == self._bundled_dir
+            for listing in _suite_listings(suite, folder, root, bundled):
+                yield self._described(listing)
+        except UserError as problem:
+            yield CatalogEntry(
+                id=folder.name, task=TXT2IMG, title=folder.name, source=folder.resolve(), revision="", licence="",
+                size_bytes=0, bundled=root == self._bundled_dir, problem=problem,
+            )  # fmt: skip
+
+    def _described(self, listing: _Listing) -> CatalogEntry:
+        size, revision = _measure(listing.folder)
+        with self._lock:
+            known = self._known.get(listing)
+        if known is not None and known.revision == revision:
+            return known
+        entry = _describe(listing, size, revision)
+        with self._lock:
+            self._known[listing] = entry
+        return entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """A model before its folder has been looked into."""
+
+    id: str
+    task: str
+    title: str
+    folder: Path
+    root: Path
+    licence: str
+    bundled: bool = False
+    languages: tuple[str, ...] = ()
+    parameters: int | None = None
+
+
+def _describe(listing: _Listing, size: int, revision: str) -> CatalogEntry:
+    entry = CatalogEntry(
+        id=listing.id,
+        task=listing.task,
+        title=listing.title,
+        source=listing.folder.resolve(),
+        revision=revision,
+        licence=listing.licence,
+        size_bytes=size,
+        bundled=listing.bundled,
+        languages=listing.languages,
+        parameters=listing.parameters,
+    )
+    try:
+        safety.resolve_inside(listing.folder, (listing.root,))
+        _CHECKS[listing.task](listing.folder, (listing.root,))
+        if listing.task != TXT2IMG:
+            return entry
+        width, height, multiple = _picture_size(listing.folder)
+        return replace(entry, default_width=width, default_height=height, size_multiple=multiple)
+    except UserError as problem:
+        return replace(entry, problem=problem)
+
+
+def _picture_size(folder: Path) -> tuple[int, int, int]:
+    """The width, height and their multiple in pixels: the U-Net's sample_size times the VAE's factor.
+
+    The factor is 2 for each of the VAE's blocks but the last, as `StableDiffusionPipeline.vae_scale_factor` has it.
+    """
+    unet_file, vae_file = folder / "unet" / "config.json", folder / "vae" / "config.json"
+    blocks = safety.read_json(vae_file).get("block_out_channels")
+    if not isinstance(blocks, list) or not 1 <= len(blocks) <= 8:
+        raise UserError("error.model_file_broken", file=str(vae_file), reason="no block_out_channels")
+    factor = 2 ** (len(blocks) - 1)
+    sample = safety.read_json(unet_file).get("sample_size")
+    height, width = sample if isinstance(sample, list) and len(sample) == 2 else (sample, sample)
+    if not isinstance(height, int) or not isinstance(width, int) or min(height, width) < 1:
+        raise UserError("error.model_file_broken", file=str(unet_file), reason="no sample_size")
+    return width * factor, height * factor, factor
+
+
+def _task_of(folder: Path) -> str | None:
+    """What the model in `folder` is for, judged by its configuration file; None when it holds no model known here."""
+    if (folder / "model_index.json").is_file():
+        return TXT2IMG
+    if not (folder / "config.json").is_file():
+        return None
+    try:
+        config = safety.read_json(folder / "config.json")
+    except UserError:
+        return CLIP if (folder / "preprocessor_config.json").is_file() else None
+    return CLIP if config.get("model_type") == "clip" else None
+
+
+def _read_suite(folder: Path) -> dict[str, Any]:
+    suite = safety.read_json(folder / _SUITE_FILE)
+    if not isinstance(suite.get("models"), list):
+        raise UserError("error.model_file_broken", file=str(folder / _SUITE_FILE), reason="no models")
+    return suite
+
+
+def _suite_listings(suite: dict[str, Any], folder: Path, root: Path, bundled: bool) -> Iterator[_Listing]:
+    licences = suite.get("licences", [])
+    licence = "\n".join(map(str, licences)) if isinstance(licences, list) else str(licences)
+    for model in suite["models"]:
+        try:
+            task, model_id, name = str(model["task"]), str(model["id"]), str(model["folder"])
+        except (KeyError, TypeError) as error:
+            reason = "a model without id, task and folder"
+            raise UserError("error.model_file_broken", file=str(folder / _SUITE_FILE), reason=reason) from error
+        if task not in _CHECKS:
+            continue  # a suite may bring models for tasks that came later
+        yield _Listing(
+            id=model_id,
+            task=task,
+            title=str(model.get("title") or suite.get("name") or model_id),
+            folder=folder / name,
+            root=root,
+            licence=licence,
+            bundled=bundled,
+            languages=tuple(map(str, model.get("languages") or suite.get("languages") or ())),
+            parameters=model.get("parameters") if isinstance(model.get("parameters"), int) else None,
+        )
+
+
+def _card_licence(folder: Path) -> str:
+    """The licence that a Hub model card names in the header of its README.md; empty when there is none."""
+    try:
+        with (folder / "README.md").open(encoding="utf-8", errors="replace") as card:
+            lines = [line.strip() for line in card.readlines(8192)]
+    except OSError:
+        return ""
+    header = lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
+    return next((line.removeprefix("license:").strip() for line in header if line.startswith("license:")), "")
+
+
+def _folders_in(folder: Path) -> Sequence[Path]:
+    try:
+        with os.scandir(folder) as found:
+            names = sorted(item.name for item in found if item.is_dir() and not item.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return ()
+    return [folder / name for name in names]
+
+
+def _measure(folder: Path) -> tuple[int, str]:
+    """The size in bytes of what lies in `folder`, and a fingerprint of its files' names, sizes and times."""
+    digest = hashlib.sha256()
+    total = 0
+    for name, size, changed in sorted(_files_below(folder)):
+        total += size
+        digest.update(f"{name}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape"))
+    return total, digest.hexdigest()[:12]
+
+
+def _files_below(folder: Path, prefix: str = "", depth: int = 2) -> Iterator[tuple[str, int, int]]:
+    try:
+        with os.scandir(folder) as found:
+            items = list(found)
+    except OSError:
+        return
+    for item in items:
+        if item.is_dir() and depth > 1 and not item.name.startswith("."):
+            yield from _files_below(Path(item.path), f"{prefix}{item.name}/", depth - 1)
+        elif item.is_file():
+            stat = item.stat()
+            yield f"{prefix}{item.name}", stat.st_size, stat.st_mtime_ns
+
+
+def _with_free_id(entry: CatalogEntry, taken: Iterable[tuple[str, str]]) -> CatalogEntry:
+    """The entry, with a number behind its id when another model of its task has that id already."""
+    names = {name for task, name in taken if task == entry.task}
+    number, candidate = 2, entry.id
+    while candidate in names:
+        candidate = f"{entry.id} ({number})"
+        number += 1
+    return entry if candidate == entry.id else replace(entry, id=candidate)

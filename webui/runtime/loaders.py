@@ -1,0 +1,229 @@
+"""How each family of models is built from its folder: which parts, which files, and what they make together.
+
+One `Family` a task, in `FAMILIES`. To add a family, write a function that lists its parts and one that assembles them.
+This module imports torch and the model libraries; it is imported inside the first load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import diffusers
+import torch
+import transformers
+from diffusers import AutoencoderKL, SchedulerMixin, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+)
+
+from webui.errors import UserError
+from webui.runtime import memory, safety
+from webui.runtime.catalog import CLIP, TXT2IMG
+
+LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
+_LOCAL_WEIGHTS: Final = {**LOCAL, "use_safetensors": True, "output_loading_info": True}
+
+_LIBRARY_COMPLAINTS: Final = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
+"""What diffusers, transformers and safetensors raise about files that the checks in `safety` let through."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipModel:
+    """What the manager hands out for the task "clip"."""
+
+    model: CLIPModel
+    processor: CLIPProcessor
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One module of a model: `files` are its weights; `build_empty` is called under `init_empty_weights`."""
+
+    name: str
+    files: tuple[Path, ...]
+    build_empty: Callable[[], nn.Module]
+    load: Callable[[torch.dtype], nn.Module]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How the models of one task are built.
+
+    `check` (folder, roots) raises UserError for what must not be read. `parts` are in the order in which they compute.
+    `shareable` are the modules that another model may hold too, as "part" or "part.attribute". `save_memory` makes
+    the built model use less working memory at the price of speed, `restore` undoes it.
+    """
+
+    task: str
+    check: Callable[[Path, Sequence[Path]], None]
+    parts: Callable[[Path], tuple[Part, ...]]
+    assemble: Callable[[Path, Mapping[str, nn.Module]], object]
+    shareable: tuple[str, ...] = ()
+    save_memory: Callable[[Any], None] | None = None
+    restore: Callable[[Any], None] | None = None
+
+
+def load_part(part: Part, dtype: torch.dtype) -> nn.Module:
+    """The part's module in RAM, ready for inference; the one place where eval mode and frozen weights are set.
+
+    Raises UserError that names the part's file when the library cannot make sense of it.
+    """
+    _quieten_libraries()
+    try:
+        module = part.load(dtype)
+    except _LIBRARY_COMPLAINTS as error:
+        if memory.is_out_of_memory(error):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError("error.model_file_broken", file=str(part.files[0]), reason=reason) from error
+    module.eval()
+    module.requires_grad_(requires_grad=False)
+    return module
+
+
+def _stable_diffusion_parts(folder: Path) -> tuple[Part, ...]:
+    """Text encoder, U-Net and VAE, loaded class by class: what the pipeline's own from_pretrained does, in steps."""
+    return (
+        _transformers_part("text_encoder", folder / "text_encoder", CLIPTextModel, CLIPTextConfig),
+        _diffusers_part("unet", folder / "unet", UNet2DConditionModel),
+        _diffusers_part("vae", folder / "vae", AutoencoderKL),
+    )
+
+
+def _assemble_stable_diffusion(folder: Path, modules: Mapping[str, nn.Module]) -> StableDiffusionPipeline:
+    text_encoder: Any = modules["text_encoder"]
+    pipeline = StableDiffusionPipeline(
+        vae=modules["vae"],
+        text_encoder=text_encoder,
+        tokenizer=_load_tokenizer(folder / "tokenizer", text_encoder.config.vocab_size),
+        unet=modules["unet"],
+        scheduler=_load_scheduler(folder),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _slice_and_tile(pipeline: StableDiffusionPipeline) -> None:
+    """Pictures above the VAE's tile size are decoded in blended tiles; attention goes slice by slice."""
+    pipeline.enable_attention_slicing()
+    pipeline.vae.enable_slicing()
+    pipeline.vae.enable_tiling()
+
+
+def _unslice(pipeline: StableDiffusionPipeline) -> None:
+    pipeline.disable_attention_slicing()
+    pipeline.vae.disable_slicing()
+    pipeline.vae.disable_tiling()
+
+
+def _clip_parts(folder: Path) -> tuple[Part, ...]:
+    return (_transformers_part("model", folder, CLIPModel, CLIPConfig),)
+
+
+def _assemble_clip(folder: Path, modules: Mapping[str, nn.Module]) -> ClipModel:
+    model = modules["model"]
+    assert isinstance(model, CLIPModel)  # noqa: S101 - _clip_parts made it
+    tokenizer = _load_tokenizer(folder, model.config.text_config.vocab_size)
+    image_processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    return ClipModel(model, CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer))
+
+
+def _diffusers_part(name: str, folder: Path, model_class: Any) -> Part:
+    weights = safety.find_weights(folder, safety.DIFFUSERS_STEM)
+
+    def build_empty() -> nn.Module:
+        module: nn.Module = model_class.from_config(model_class.load_config(folder, local_files_only=True))
+        return module
+
+    def load(dtype: torch.dtype) -> nn.Module:
+        options = {**_LOCAL_WEIGHTS, "dtype": dtype, "variant": weights.variant}
+        options.pop("trust_remote_code")  # a class that is named outright never looks for code beside the weights
+        module, info = model_class.from_pretrained(folder, **options)
+        return _complete(module, info, weights.files[0])
+
+    return Part(name, weights.files, build_empty, load)
+
+
+def _transformers_part(name: str, folder: Path, model_class: Any, config_class: Any) -> Part:
+    weights = safety.find_weights(folder, safety.TRANSFORMERS_STEM)
+
+    def build_empty() -> nn.Module:
+        module: nn.Module = model_class(config_class.from_pretrained(folder, local_files_only=True))
+        return module
+
+    def load(dtype: torch.dtype) -> nn.Module:
+        module, info = model_class.from_pretrained(folder, dtype=dtype, variant=weights.variant, **_LOCAL_WEIGHTS)
+        return _complete(module, info, weights.files[0])
+
+    return Part(name, weights.files, build_empty, load)
+
+
+def _complete(module: nn.Module, info: Mapping[str, Any], file: Path) -> nn.Module:
+    """The module, unless some of its weights were not in the file: both libraries would leave those random."""
+    missing = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+    if missing:
+        raise UserError("error.weights_incomplete", file=str(file), count=len(missing), name=missing[0])
+    return module
+
+
+def _load_tokenizer(folder: Path, vocab_size: int) -> CLIPTokenizer:
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, **LOCAL)
+    except _LIBRARY_COMPLAINTS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError("error.model_file_broken", file=str(folder), reason=reason) from error
+    safety.check_vocabulary(folder, len(tokenizer), vocab_size)
+    return tokenizer
+
+
+def _load_scheduler(folder: Path) -> SchedulerMixin:
+    name = safety.read_json(folder / "model_index.json")["scheduler"][1]
+    scheduler_class = getattr(diffusers, name, None)
+    if not isinstance(scheduler_class, type) or not issubclass(scheduler_class, SchedulerMixin):
+        index = str(folder / "model_index.json")
+        raise UserError("error.model_foreign_class", file=index, part="scheduler", name=f"diffusers.{name}")
+    loaded: Any = scheduler_class
+    scheduler: SchedulerMixin = loaded.from_pretrained(folder / "scheduler", local_files_only=True)
+    return scheduler
+
+
+def _quieten_libraries() -> None:
+    """No progress bars of their own: the manager reports the bytes read."""
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
+_STABLE_DIFFUSION: Final = Family(
+    task=TXT2IMG,
+    check=safety.check_pipeline_folder,
+    parts=_stable_diffusion_parts,
+    assemble=_assemble_stable_diffusion,
+    shareable=("text_encoder", "unet", "vae"),
+    save_memory=_slice_and_tile,
+    restore=_unslice,
+)
+
+# The text tower of a CLIPModel is the CLIPTextModel that a pipeline trained on it holds.
+_CLIP: Final = Family(
+    task=CLIP,
+    check=safety.check_clip_folder,
+    parts=_clip_parts,
+    assemble=_assemble_clip,
+    shareable=("model.text_model",),
+)
+
+FAMILIES: Final[Mapping[str, Family]] = {family.task: family for family in (_STABLE_DIFFUSION, _CLIP)}
