@@ -10,6 +10,7 @@ from webui.i18n import Messages, load_messages
 from webui.runtime.catalog import Catalog
 from webui.runtime.jobs import JobQueue
 from webui.runtime.manager import ModelManager
+from webui.runtime.memory import GIB
 from webui.settings import Settings, bundled_models_dir
 from webui.store.gallery import Gallery
 
@@ -35,11 +36,16 @@ class Studio:
 
 def open_studio(settings: Settings) -> Studio:
     """Make the services for `settings`; close the studio when done."""
+    catalog = Catalog(settings.models_dir, bundled_models_dir())
+    budget = settings.memory_budget_gb
+    manager = ModelManager(catalog.roots, None if budget is None else int(budget * GIB))
+    if settings.idle_unload_minutes > 0:
+        manager.start_idle_timer(settings.idle_unload_minutes * 60)
     return Studio(
         settings=settings,
         messages=load_messages(),
-        catalog=Catalog(settings.models_dir, bundled_models_dir()),
-        manager=ModelManager(),
+        catalog=catalog,
+        manager=manager,
         jobs=JobQueue(max_waiting=settings.max_waiting_jobs, max_waiting_per_owner=settings.max_waiting_jobs_per_user),
         gallery=Gallery(settings.outputs_dir),
         previews=PreviewMaps(),

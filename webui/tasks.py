@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Final, cast
 from webui.diffusion.prompt import TokenCount
 from webui.diffusion.request import GenerateRequest, check_request, check_size, with_fixed_seed
 from webui.diffusion.samplers import find_sampler
-from webui.runtime.catalog import TXT2IMG
-from webui.runtime.jobs import JobContext
+from webui.runtime.catalog import TXT2IMG, ModelKey
+from webui.runtime.jobs import JobCancelled, JobContext
 from webui.store.gallery import SavedPicture
 from webui.store.infotext import format_infotext
 from webui.studio import Studio
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
     from webui.diffusion.generate import Picture, StepView
+    from webui.diffusion.latents import LatentRGB
 
+
+_log = logging.getLogger(__name__)
 
 _DECODER_BYTES_PER_PIXEL: Final = 4 * 256 * 4
 
@@ -42,12 +46,16 @@ class PreviewFrame:
 
 @dataclass(frozen=True, slots=True)
 class DrawnPictures:
-    """What a txt2img job leaves: pictures in the outputs folder, in order, and the request with size and seed fixed."""
+    """What a txt2img job leaves: pictures in the outputs folder, in order, and the request with size and seed fixed.
+
+    `notices` are message keys that say what was done to fit the run into the memory.
+    """
 
     pictures: tuple[SavedPicture, ...]
     request: GenerateRequest
     seconds: float
     stopped: bool
+    notices: tuple[str, ...] = ()
 
 
 def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest:
@@ -73,43 +81,74 @@ def count_prompt_tokens(studio: Studio, model: str, prompt: str) -> TokenCount:
 def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext) -> DrawnPictures:
     """Draw, save and publish: each SavedPicture as its batch is finished, and a PreviewFrame at every U-Net call.
 
-    After a cancel it returns what is finished, with `stopped` set. Raises UserError for what the user can put right.
+    After a cancel it returns what is finished, with `stopped` set. When memory runs out, it goes on with the batch that
+    failed on what the manager could make room for. Raises UserError for what the user can put right.
     """
     started = time.monotonic()
     request = prepare_request(studio, request)
     key = studio.catalog.find(request.model, TXT2IMG).key()
-    saved: list[SavedPicture] = []
-    context.progress(0, 0, "phase.loading")
-    with studio.manager.use(key, working_memory=_working_memory(request), cancel=context.cancelled) as pipe:
-        _draw(studio, pipe, request, context, saved)
+    drawing = _Drawing(studio, request, key, context)
+    try:
+        studio.manager.run(
+            key,
+            drawing.go_on,
+            working_memory=_working_memory(request),
+            cancel=context.cancelled,
+            on_progress=context.progress,
+            on_relief=lambda relief: drawing.notices.append(relief.value),
+        )
+    except JobCancelled:
+        _log.debug("cancelled after %d pictures", len(drawing.saved))
     wanted = request.batch_size * request.batch_count
-    return DrawnPictures(tuple(saved), request, time.monotonic() - started, stopped=len(saved) < wanted)
+    return DrawnPictures(
+        pictures=tuple(drawing.saved),
+        request=request,
+        seconds=time.monotonic() - started,
+        stopped=len(drawing.saved) < wanted,
+        notices=tuple(drawing.notices),
+    )
 
 
-def _draw(
-    studio: Studio,
-    pipe: StableDiffusionPipeline,
-    request: GenerateRequest,
-    context: JobContext,
-    saved: list[SavedPicture],
-) -> None:
-    from webui.diffusion.generate import generate
+class _Drawing:
+    """One run of draw_pictures: it survives a lack of memory, so that what is saved is not drawn again."""
 
-    width, height = cast(int, request.width), cast(int, request.height)
-    preview_map = studio.previews.of(studio.catalog.find(request.model, TXT2IMG).key(), pipe.vae)
+    def __init__(self, studio: Studio, request: GenerateRequest, key: ModelKey, context: JobContext) -> None:
+        self.saved: list[SavedPicture] = []
+        self.notices: list[str] = []
+        self._studio = studio
+        self._request = request
+        self._size = cast(int, request.width), cast(int, request.height)
+        self._key = key
+        self._context = context
+        self._preview_map: LatentRGB | None = None
 
-    def show(view: StepView) -> None:
-        jpegs = preview_map.jpegs(view.predicted_x0, width, height)
-        context.progress(view.batch * view.total + view.step, request.batch_count * view.total, "phase.denoising")
-        context.preview(PreviewFrame(jpegs, view.batch, view.step, view.total))
+    def go_on(self, pipe: StableDiffusionPipeline) -> None:
+        """Draw the batches that are missing."""
+        from webui.diffusion.generate import generate
 
-    def save(pictures: tuple[Picture, ...]) -> None:
+        self._preview_map = self._studio.previews.of(self._key, pipe)
+        finished = len(self.saved) // self._request.batch_size
+        generate(
+            pipe,
+            self._request,
+            first_batch=finished,
+            on_step=self._show,
+            on_pictures=self._save,
+            cancel=self._context.cancelled,
+        )
+
+    def _show(self, view: StepView) -> None:
+        done = view.batch * view.total + view.step
+        self._context.progress(done, self._request.batch_count * view.total, "phase.denoising")
+        if self._preview_map is not None:
+            jpegs = self._preview_map.jpegs(view.predicted_x0, *self._size)
+            self._context.preview(PreviewFrame(jpegs, view.batch, view.step, view.total))
+
+    def _save(self, pictures: tuple[Picture, ...]) -> None:
         for picture in pictures:
-            infotext = format_infotext(request, picture.seed, width, height)
-            saved.append(studio.gallery.save(picture.image, infotext, picture.seed))
-            context.publish(saved[-1])
-
-    generate(pipe, request, on_step=show, on_pictures=save, cancel=context.cancelled)
+            infotext = format_infotext(self._request, picture.seed, *self._size)
+            self.saved.append(self._studio.gallery.save(picture.image, infotext, picture.seed))
+            self._context.publish(self.saved[-1])
 
 
 def _working_memory(request: GenerateRequest) -> int:

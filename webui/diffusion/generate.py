@@ -62,6 +62,7 @@ def generate(
     pipe: StableDiffusionPipeline,
     request: GenerateRequest,
     *,
+    first_batch: int = 0,
     on_step: Callable[[StepView], None] | None = None,
     on_pictures: Callable[[tuple[Picture, ...]], None] | None = None,
     cancel: threading.Event | None = None,
@@ -70,14 +71,15 @@ def generate(
 
     `on_step` sees each U-Net call and `on_pictures` each finished batch. Once `cancel` is set, the run ends within
     one U-Net call and the result holds the batches that were finished. Picture i is drawn from a generator on the CPU
-    seeded with seed + i, whatever the device; in a larger batch its latents differ in the sixth digit.
+    seeded with seed + i, whatever the device; in a larger batch its latents differ in the sixth digit. `first_batch`
+    leaves out batches that were drawn before.
     """
     request = resolved_request(pipe, request)
     seeds = picture_seeds(request)
     started = time.monotonic()
     pictures: list[Picture] = []
     cancel = cancel or threading.Event()
-    for batch in range(request.batch_count):
+    for batch in range(first_batch, request.batch_count):
         batch_seeds = seeds[batch * request.batch_size :][: request.batch_size]
         try:
             drawn = _draw_batch(pipe, request, batch, batch_seeds, on_step, cancel)
@@ -86,7 +88,12 @@ def generate(
         pictures.extend(drawn)
         if on_pictures is not None:
             on_pictures(drawn)
-    return GenerateResult(tuple(pictures), request, time.monotonic() - started, stopped=len(pictures) < len(seeds))
+    return GenerateResult(
+        tuple(pictures),
+        request,
+        time.monotonic() - started,
+        stopped=len(pictures) < len(seeds) - first_batch * request.batch_size,
+    )
 
 
 def resolved_request(pipe: StableDiffusionPipeline, request: GenerateRequest) -> GenerateRequest:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from diffusers import StableDiffusionPipeline
 
     from webui.diffusion.samplers import Space
 
@@ -103,10 +103,12 @@ def _jpeg(picture: Image.Image) -> bytes:
 
 
 @torch.inference_mode()
-def fit_latent_rgb(vae: AutoencoderKL) -> LatentRGB:
-    """Fit the map to this VAE by least squares, from one encoding of a drawn colour chart."""
-    chart = colour_chart()
-    pixels = torch.from_numpy(chart).permute(2, 0, 1)[None].to(vae.device, vae.dtype) * 2 - 1
+def fit_latent_rgb(pipe: StableDiffusionPipeline) -> LatentRGB:
+    """Fit the map to this pipeline's VAE by least squares, from one encoding of a drawn colour chart."""
+    chart, vae = colour_chart(), pipe.vae
+    # Where offloading moves the VAE about, `vae.device` is where it rests, not where it computes.
+    device = pipe._execution_device  # noqa: SLF001
+    pixels = torch.from_numpy(chart).permute(2, 0, 1)[None].to(device, vae.dtype) * 2 - 1
     latents = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
     height, width = latents.shape[-2:]
     wanted = chart.reshape(height, CHART_SIDE // height, width, CHART_SIDE // width, 3).mean(axis=(1, 3)).reshape(-1, 3)

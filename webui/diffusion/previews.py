@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from diffusers import StableDiffusionPipeline
 
     from webui.diffusion.latents import LatentRGB
 
@@ -19,11 +19,11 @@ class PreviewMaps:
         self._maps: dict[Hashable, LatentRGB] = {}
         self._lock = threading.Lock()
 
-    def of(self, key: Hashable, vae: AutoencoderKL) -> LatentRGB:
-        """The map of the model `key`, fitted to its `vae` (one encoding of a 128 x 128 chart) when it is new."""
+    def of(self, key: Hashable, pipe: StableDiffusionPipeline) -> LatentRGB:
+        """The map of the model `key`, fitted to its VAE (one encoding of a 128 x 128 chart) when it is new."""
         from webui.diffusion.latents import fit_latent_rgb
 
         with self._lock:
             if key not in self._maps:
-                self._maps[key] = fit_latent_rgb(vae)
+                self._maps[key] = fit_latent_rgb(pipe)
             return self._maps[key]
