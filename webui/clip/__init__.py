@@ -1,0 +1,1 @@
+"""CLIP, taken apart: vectors of texts and pictures, their similarity, and why it is what it is."""

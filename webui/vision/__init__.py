@@ -1,0 +1,1 @@
+"""What looks at pictures: opening them safely, and the ViT."""
