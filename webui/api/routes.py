@@ -1,0 +1,229 @@
+"""The REST API under /api/v1: the same requests and jobs as the page, for programs.
+
+Errors are {"error": {"key", "message"}} with a 4xx status, the message in the language of `Accept-Language`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from webui.diffusion.request_values import request_from_values
+from webui.diffusion.samplers import SAMPLERS
+from webui.errors import UserError
+from webui.i18n import LANGUAGES, Language
+from webui.runtime.catalog import TXT2IMG, CatalogEntry
+from webui.runtime.jobs import Job, JobState, Published
+from webui.security import Login
+from webui.store.gallery import SavedPicture
+from webui.studio import Studio
+from webui.tasks import DrawnPictures, draw_pictures, prepare_request
+
+PREFIX: Final = "/api/v1"
+MAX_BODY_BYTES: Final = 256 * 1024
+_OWNER: Final = "api"
+_STATUS: Final[Mapping[str, int]] = {
+    "error.not_logged_in": 401,
+    "error.unknown_job": 404,
+    "error.unknown_picture": 404,
+    "error.body_too_large": 413,
+    "error.queue_full": 429,
+    "error.queue_full_for_owner": 429,
+}
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def api_routes(studio: Studio, login: Login | None) -> list[Route]:
+    """The routes, to be put before Gradio's own; with `login` each of them wants it (HTTP Basic)."""
+    api = RestApi(studio, login)
+    table: tuple[tuple[str, str, Endpoint], ...] = (
+        ("GET", "/models", api.models),
+        ("GET", "/samplers", api.samplers),
+        ("POST", "/generate", api.generate),
+        ("GET", "/jobs/{job_id}", api.job),
+        ("POST", "/jobs/{job_id}/cancel", api.cancel),
+        ("GET", "/jobs/{job_id}/pictures/{index:int}", api.picture),
+    )
+    return [Route(PREFIX + path, api.guarded(endpoint), methods=[method]) for method, path, endpoint in table]
+
+
+@dataclass(frozen=True, slots=True)
+class RestApi:
+    """The endpoints over one studio."""
+
+    studio: Studio
+    login: Login | None
+
+    def guarded(self, endpoint: Endpoint) -> Endpoint:
+        """`endpoint` with the login before it and UserError turned into an answer behind it."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                self._check_login(request)
+                return await endpoint(request)
+            except UserError as error:
+                return self._refusal(request, error)
+
+        return answer
+
+    async def models(self, _request: Request) -> Response:
+        """GET /models: what can draw."""
+        entries = await run_in_threadpool(self.studio.catalog.entries, TXT2IMG)
+        return JSONResponse({"models": [_model(entry) for entry in entries]})
+
+    async def samplers(self, _request: Request) -> Response:
+        """GET /samplers: their names."""
+        return JSONResponse({"samplers": list(SAMPLERS)})
+
+    async def generate(self, request: Request) -> Response:
+        """POST /generate: the fields of GenerateRequest as JSON; 202 with the job, to be asked about under /jobs."""
+        values = await _json_object(request)
+        asked = await run_in_threadpool(lambda: prepare_request(self.studio, request_from_values(values)))
+        job = self.studio.jobs.submit(
+            lambda context: draw_pictures(self.studio, asked, context), owner=_OWNER, kind="txt2img"
+        )
+        location = f"{PREFIX}/jobs/{job.id}"
+        answer = {"job": job.id, "url": location, "parameters": asdict(asked)}
+        return JSONResponse(answer, 202, headers={"Location": location})
+
+    async def job(self, request: Request) -> Response:
+        """GET /jobs/{id}: state, progress and, when there are any, pictures."""
+        job = self._job(request)
+        return JSONResponse(self._described(request, job))
+
+    async def cancel(self, request: Request) -> Response:
+        """POST /jobs/{id}/cancel: stop it; what is finished stays."""
+        job = self._job(request)
+        self.studio.jobs.cancel(job.id, _OWNER)
+        return JSONResponse(self._described(request, job), 202)
+
+    async def picture(self, request: Request) -> Response:
+        """GET /jobs/{id}/pictures/{n}: the PNG file as it was saved, infotext included."""
+        pictures = _pictures(self._job(request))
+        index = int(request.path_params["index"])
+        if index >= len(pictures):
+            raise UserError("error.unknown_picture", index=index, count=len(pictures))
+        return FileResponse(pictures[index].path, media_type="image/png")
+
+    def _job(self, request: Request) -> Job[DrawnPictures]:
+        return self.studio.jobs.get(request.path_params["job_id"], _OWNER)
+
+    def _described(self, request: Request, job: Job[DrawnPictures]) -> dict[str, Any]:
+        pictures = _pictures(job)
+        return {
+            "job": job.id,
+            "state": str(job.state),
+            "position": job.position,
+            "progress": asdict(job.progress) if job.progress is not None else None,
+            "pictures": [
+                {
+                    "url": f"{PREFIX}/jobs/{job.id}/pictures/{index}",
+                    "seed": picture.seed,
+                    "width": picture.width,
+                    "height": picture.height,
+                    "infotext": picture.infotext,
+                }
+                for index, picture in enumerate(pictures)
+            ],
+            "error": self._error_of(request, job),
+        }
+
+    def _error_of(self, request: Request, job: Job[DrawnPictures]) -> dict[str, str] | None:
+        """Why the job failed: a sentence for what the user can put right, a general one for a defect of ours."""
+        if job.state is not JobState.FAILED:
+            return None
+        try:
+            job.result()
+        except UserError as error:
+            return self._sentence(request, error)
+        except Exception:  # noqa: BLE001 - the job has logged it
+            return self._sentence(request, UserError("create.unexpected"))
+        return None
+
+    def _check_login(self, request: Request) -> None:
+        if self.login is None:
+            return
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        try:
+            name, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            name = password = ""
+        if scheme.lower() != "basic" or not self.login.check(name, password):
+            raise UserError("error.not_logged_in")
+
+    def _refusal(self, request: Request, error: UserError) -> Response:
+        status = _STATUS.get(error.key, 400)
+        headers = {"WWW-Authenticate": 'Basic realm="Diffuscope"'} if status == 401 else None
+        return JSONResponse({"error": self._sentence(request, error)}, status, headers=headers)
+
+    def _sentence(self, request: Request, error: UserError) -> dict[str, str]:
+        language = accepted_language(request.headers.get("accept-language", ""), self.studio.settings.language or "en")
+        return {"key": error.key, "message": self.studio.messages.error(language, error)}
+
+
+def accepted_language(header: str, default: Language) -> Language:
+    """The language of ours that an `Accept-Language` header ranks highest (RFC 9110, section 12.5.4)."""
+    ranked = sorted((_weighted(part) for part in header.split(",")), key=lambda pair: -pair[1])
+    wanted = [tag for tag, weight in ranked if weight > 0]
+    return next((known for tag in wanted for known in LANGUAGES if known == tag), default)
+
+
+def _weighted(part: str) -> tuple[str, float]:
+    tag, _, parameter = part.partition(";")
+    _, _, weight = parameter.partition("=")
+    try:
+        return tag.strip().lower().split("-")[0], float(weight) if weight else 1.0
+    except ValueError:
+        return "", 0.0
+
+
+async def _json_object(request: Request) -> dict[str, object]:
+    """The body as a JSON object; raises UserError for anything else and for a body without measure."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise UserError("error.body_too_large", limit=MAX_BODY_BYTES // 1024)
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise UserError("error.not_json") from error
+    if not isinstance(values, dict):
+        raise UserError("error.not_json")
+    return values
+
+
+def _model(entry: CatalogEntry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "title": entry.title,
+        "licence": entry.licence,
+        "size_bytes": entry.size_bytes,
+        "default_width": entry.default_width,
+        "default_height": entry.default_height,
+        "size_multiple": entry.size_multiple,
+        "languages": list(entry.languages),
+        "usable": entry.problem is None,
+    }
+
+
+def _pictures(job: Job[DrawnPictures]) -> tuple[SavedPicture, ...]:
+    """The pictures that are finished so far, of a job that runs or has ended."""
+    pictures: list[SavedPicture] = []
+    try:
+        for event in job.events(timeout=0):
+            match event:
+                case Published(value=SavedPicture() as picture):
+                    pictures.append(picture)
+    except TimeoutError:  # the job goes on; what there is has been seen
+        pass
+    return tuple(pictures)

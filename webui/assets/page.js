@@ -1,0 +1,108 @@
+// What the page needs before and beside Gradio: the reader's language and theme, keys, dropped pictures, copying.
+// It is inlined into <head>, so that the theme is right before anything is painted.
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  const languages = ["en", "th"];
+
+  const memory = {
+    key: (name) => `diffuscope.${name}`,
+    get(name) {
+      try { return localStorage.getItem(this.key(name)); } catch { return null; }
+    },
+    set(name, value) {
+      try {
+        if (value === null) localStorage.removeItem(this.key(name));
+        else localStorage.setItem(this.key(name), value);
+      } catch { /* storage is off: the choice lasts until the page is closed */ }
+    },
+  };
+
+  // Theme: Gradio follows ?__theme= if it is there, and the operating system if not.
+  const systemTheme = () => (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  const askGradioFor = (theme) => {
+    const url = new URL(location.href);
+    if (theme === null) url.searchParams.delete("__theme");
+    else url.searchParams.set("__theme", theme);
+    if (url.href !== location.href) history.replaceState(history.state, "", url);
+  };
+  const toggleTheme = () => {
+    const chosen = document.body.classList.contains("dark") ? "light" : "dark";
+    document.body.classList.toggle("dark", chosen === "dark");
+    const kept = chosen === systemTheme() ? null : chosen;
+    memory.set("theme", kept);
+    askGradioFor(kept);
+  };
+
+  // Language: what was chosen here before, else what the owner set, else the browser's.
+  const chosenLanguage = () => {
+    const wanted = [memory.get("language"), window.diffuscopeLanguage, ...navigator.languages.map((tag) => tag.split("-")[0])];
+    return wanted.find((tag) => languages.includes(tag)) ?? "en";
+  };
+  const speak = (language) => {
+    root.lang = language;
+    memory.set("language", language);
+  };
+
+  const usable = (selector) => {
+    const button = document.querySelector(selector);
+    return button && !button.disabled && button.offsetParent !== null ? button : null;
+  };
+  const press = (selector, event) => {
+    const button = usable(selector);
+    if (!button) return;
+    event.preventDefault();
+    event.stopPropagation();
+    button.click();
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.isComposing || event.repeat) return;
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) press("#generate", event);
+    else if (event.key === "Escape") press("#stop", event);
+  }, true);
+
+  // A PNG dropped anywhere goes where the button for it would have put it.
+  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+  document.addEventListener("dragover", (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    root.classList.add("dropping");
+  }, true);
+  document.addEventListener("dragleave", (event) => {
+    if (event.relatedTarget === null) root.classList.remove("dropping");
+  }, true);
+  document.addEventListener("drop", (event) => {
+    root.classList.remove("dropping");
+    if (!carriesFiles(event) || event.dataTransfer.files.length === 0) return;
+    const input = document.querySelector("#from-picture input[type=file], input#from-picture, #from-picture + input, .from-picture input[type=file]");
+    if (!input) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const picture = new DataTransfer();
+    picture.items.add(event.dataTransfer.files[0]);
+    input.files = picture.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }, true);
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(button.dataset.copy);
+    const words = button.textContent;
+    button.textContent = button.dataset.copied;
+    setTimeout(() => { button.textContent = words; }, 1500);
+  });
+
+  // How far the run is also stands in the tab's title.
+  const showProgressInTitle = () => {
+    const bar = document.querySelector("#status [role=progressbar]");
+    document.title = bar ? `${bar.getAttribute("aria-valuenow")}% · Diffuscope` : "Diffuscope";
+  };
+  document.addEventListener("DOMContentLoaded", () => {
+    new MutationObserver(showProgressInTitle).observe(document.body, { childList: true, subtree: true, attributes: false });
+  });
+
+  askGradioFor(memory.get("theme"));
+  root.lang = chosenLanguage();
+  window.diffuscope = { chosenLanguage, speak, toggleTheme, ready: () => root.classList.add("ready") };
+})();

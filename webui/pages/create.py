@@ -1,0 +1,272 @@
+"""The txt2img page: a prompt, a large button, the picture as it takes shape, and what it was drawn from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import gradio as gr
+from gradio.blocks import Block
+
+from webui.diffusion.request import RANDOM_SEED
+from webui.errors import UserError
+from webui.i18n import Translator
+from webui.pages import create_form as form_parts
+from webui.pages.create_form import CreateForm
+from webui.pages.create_run import Run, follow_run
+from webui.pages.create_stage import Stage, build_stage, drawn_from, selected_picture
+from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.reader import Readers, owner_of
+from webui.pages.saved_form import usable_values
+from webui.runtime.catalog import CatalogEntry
+from webui.store.infotext import parse_infotext, read_infotext
+from webui.studio import Studio
+from webui.tasks import count_prompt_tokens
+from webui.views.model import render_model
+from webui.views.notice import PictureNotice, render_notice
+from webui.views.tokens import render_tokens
+
+_STORAGE_KEY: Final = "diffuscope.create"
+_STORAGE_SECRET: Final = "the form is no secret; a fixed value keeps it readable after a restart"  # noqa: S105
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a session keeps of this page while its language changes."""
+
+    run: Run
+    selected: int
+    notice: PictureNotice | None
+    prompt: str
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePage:
+    """The txt2img page of one program: its components, and the handlers behind them."""
+
+    studio: Studio
+    readers: Readers
+    form: CreateForm
+    stage: Stage
+    tokens: gr.HTML
+    suggestions: gr.Dataset
+    about_model: gr.HTML
+    notice: gr.HTML
+    last_notice: gr.State
+    random_seed: gr.Button
+    last_seed: gr.Button
+    from_picture: gr.UploadButton
+    saved: gr.BrowserState
+
+    @classmethod
+    def build(cls, studio: Studio, readers: Readers, page: Localizer) -> CreatePage:
+        """Lay out the page inside the current `gr.Blocks` and wire its events."""
+        defaults = form_parts.default_request(studio.catalog, page.first_language)
+        limits = studio.settings.limits
+        entries = studio.catalog.entries("txt2img")
+        with gr.Row(elem_id="create"):
+            with gr.Column(elem_id="ask", elem_classes="card"):
+                prompt, negative_prompt, tokens, suggestions = form_parts.build_prompts(page, defaults.prompt)
+                generate = page.make(gr.Button, {"value": "create.generate"}, variant="primary", elem_id="generate")
+                stop = page.make(gr.Button, {"value": "create.stop"}, variant="stop", visible=False, elem_id="stop")
+                notice = gr.HTML(apply_default_css=False, elem_id="notice")
+            with gr.Column(elem_id="stage"):
+                stage = build_stage(page, generate, stop)
+            with gr.Column(elem_id="knobs", elem_classes="card"):
+                choices = form_parts.model_choices(entries)
+                model, about, sampler, steps, guidance = form_parts.build_sampling(page, choices, defaults, limits)
+                width, height = form_parts.build_size(page, defaults)
+                seed, random_seed, last_seed = form_parts.build_seed(page)
+                batch_count, batch_size = form_parts.build_batch(page, limits)
+                from_picture = page.make(
+                    gr.UploadButton, {"label": "create.from_picture"}, size="sm", elem_id="from-picture"
+                )
+        form = CreateForm(
+            prompt, negative_prompt, model, sampler, steps, guidance, width, height, seed, batch_count, batch_size
+        )
+        saved = gr.BrowserState(None, storage_key=_STORAGE_KEY, secret=_STORAGE_SECRET)
+        built = cls(
+            studio, readers, form, stage, tokens, suggestions, about, notice, gr.State(None), random_seed, last_seed,
+            from_picture, saved,
+        )  # fmt: skip
+        built._wire_run()
+        built._wire_form()
+        return built
+
+    def opening(self, saved: object, say: Translator) -> Updates:
+        """What a page that has just opened shows: the form as it was left, or ready for a first picture."""
+        defaults = form_parts.default_request(self.studio.catalog, say)
+        known = {"prompt": defaults.prompt, "model": defaults.model} | usable_values(saved, self.studio)
+        return self.form.filled(known) | self._beside_form(known["prompt"], known["model"], say)
+
+    def opening_outputs(self) -> list[Block]:
+        """Everything that `opening` changes."""
+        return [*self.form.components(), self.tokens, self.about_model, self.suggestions]
+
+    def said_again(self, kept: Kept, before: Translator, say: Translator) -> Updates:
+        """What Python made, in another language; a ready prompt that nobody has touched is translated too."""
+        translated = form_parts.translated_suggestion(kept.prompt, before, say)
+        return merged(
+            self.stage.said_again(kept.run, kept.selected, say),
+            self._beside_form(translated or kept.prompt, kept.model, say),
+            {self.notice: render_notice(kept.notice, say)},
+            {self.form.prompt: gr.update(value=translated)} if translated else {},
+        )
+
+    def said_again_outputs(self) -> list[Block]:
+        """Everything that `said_again` changes."""
+        stage = self.stage
+        beside = [self.tokens, self.about_model, self.suggestions, self.notice, self.form.prompt]
+        return [stage.status, stage.preview, stage.parameters, *beside]
+
+    def kept(self) -> list[Block]:
+        """The components that hold the fields of `Kept`, in their order."""
+        return [self.stage.run, self.stage.selected, self.last_notice, self.form.prompt, self.form.model]
+
+    def leave(self, request: gr.Request) -> None:
+        """The page has closed: nobody waits for its pictures any more."""
+        self.studio.jobs.cancel_owner(owner_of(request))
+
+    def _wire_run(self) -> None:
+        stage = self.stage
+        stage.generate.click(
+            self._draw,
+            inputs_kwargs=self.form.by_name(),
+            outputs=stage.outputs(),
+            preprocess=False,  # `request_from_values` checks everything, in the reader's language
+            concurrency_limit=None,  # the job queue decides who draws; a page that waits must not hold up the others
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        stage.stop.click(self._stop, outputs=[stage.stop], **QUIET)
+        stage.pictures.select(
+            self._select, inputs=[stage.run], outputs=[stage.parameters, stage.download, stage.selected], **QUIET
+        )
+        stage.reuse.click(self._reuse, inputs=[stage.run, stage.selected], outputs=self.form.components(), **QUIET)
+        self.last_seed.click(self._reuse_seed, inputs=[stage.run, stage.selected], outputs=[self.form.seed], **QUIET)
+
+    def _wire_form(self) -> None:
+        form = self.form
+        self.random_seed.click(None, js=f"() => [{RANDOM_SEED}]", outputs=[form.seed], **QUIET)
+        self.suggestions.click(_first_of, inputs=[self.suggestions], outputs=[form.prompt], **QUIET)
+        form.prompt.change(
+            self._count, inputs=[form.prompt, form.model], outputs=[self.tokens], trigger_mode="always_last", **QUIET
+        )
+        form.model.input(
+            self._choose_model,
+            inputs=[form.prompt, form.model],
+            outputs=[form.width, form.height, self.tokens, self.about_model, self.suggestions],
+            **QUIET,
+        )
+        self.from_picture.upload(
+            self._read_picture,
+            inputs=[self.from_picture],
+            outputs=[*form.components(), self.about_model, self.notice, self.last_notice],
+            preprocess=False,
+            **QUIET,
+        )
+        components = form.components()
+        gr.on(
+            [getattr(component, "change") for component in components],  # noqa: B009 - events are added at run time
+            None,
+            inputs=[self.saved, *components],
+            outputs=[self.saved],
+            js=_keep_form_js(list(form.by_name())),
+            **QUIET,
+        )
+
+    def _draw(self, request: gr.Request, **values: object) -> Iterator[Updates]:
+        """Draw what the form asks for and show every step."""
+        before: Run | None = None
+        for run in follow_run(self.studio, values, owner_of(request)):
+            yield self.stage.show(run, before, self.readers.translator(request))
+            before = run
+
+    def _stop(self, request: gr.Request) -> Any:
+        """Stop what this page draws; nobody else's run is touched."""
+        self.studio.jobs.cancel_owner(owner_of(request))
+        return gr.update(interactive=False)
+
+    def _select(self, run: Run, event: gr.SelectData, request: gr.Request) -> Updates:
+        return self.stage.show_selected(run, event.index, self.readers.translator(request))
+
+    def _reuse(self, run: Run, selected: int) -> Updates:
+        """Put the parameters of the picture looked at back into the form, its seed among them."""
+        picture = selected_picture(run, selected)
+        if picture is None:
+            return {}
+        return self.form.filled(asdict(drawn_from(picture)))
+
+    def _reuse_seed(self, run: Run, selected: int) -> Updates:
+        picture = selected_picture(run, selected)
+        return {} if picture is None else self.form.filled({"seed": picture.seed})
+
+    def _count(self, prompt: str, model: str | None, request: gr.Request) -> str:
+        return self._tokens_of(prompt, model, self.readers.translator(request))
+
+    def _choose_model(self, prompt: str, model: str | None, request: gr.Request) -> Updates:
+        """A model was chosen: what is known of it, its own size, and how its tokenizer counts."""
+        entry = self._entry(model)
+        size = {} if entry is None else {"width": entry.default_width, "height": entry.default_height}
+        return self.form.filled(size) | self._beside_form(prompt, model, self.readers.translator(request))
+
+    def _read_picture(self, file: Mapping[str, Any], request: gr.Request) -> Updates:
+        """Fill the form from the infotext in a PNG, and say what of it was not used."""
+        say = self.readers.translator(request)
+        notice, values = _read_settings(Path(file["path"]), str(file.get("orig_name") or ""), self.studio)
+        return merged(
+            self.form.filled(values),
+            {self.about_model: render_model(self._entry(values["model"]), say)} if "model" in values else {},
+            {self.notice: render_notice(notice, say), self.last_notice: notice},
+        )
+
+    def _beside_form(self, prompt: str, model: str | None, say: Translator) -> Updates:
+        """What stands beside the form and follows from it."""
+        entry = self._entry(model)
+        return {
+            self.tokens: self._tokens_of(prompt, model, say),
+            self.about_model: render_model(entry, say),
+            self.suggestions: gr.update(visible=entry is not None and entry.bundled),
+        }
+
+    def _tokens_of(self, prompt: str, model: str | None, say: Translator) -> str:
+        """The token counter; nothing without a usable model, whose problem stands beside the model list."""
+        try:
+            return render_tokens(count_prompt_tokens(self.studio, model or "", prompt), say)
+        except UserError:
+            return ""
+
+    def _entry(self, model: str | None) -> CatalogEntry | None:
+        return next((entry for entry in self.studio.catalog.entries("txt2img") if entry.id == model), None)
+
+
+def _first_of(sample: list[str]) -> str:
+    return sample[0]
+
+
+def _keep_form_js(names: list[str]) -> str:
+    """Keeps the form in the browser at every change, without asking the server; not before it was restored."""
+    return (
+        "(saved, ...values) => [document.documentElement.classList.contains('ready')"
+        f" ? Object.fromEntries({json.dumps(names)}.map((name, i) => [name, values[i]])) : saved]"
+    )
+
+
+def _read_settings(path: Path, name: str, studio: Studio) -> tuple[PictureNotice, dict[str, Any]]:
+    """What to say about an uploaded picture, and the form's values from it; an unknown model is one thing ignored."""
+    try:
+        found = parse_infotext(read_infotext(path), studio.settings.limits)
+    except UserError as error:
+        return PictureNotice(name, error=error), {}
+    values, ignored = dict(found.values), found.ignored
+    if "model" in values:
+        try:
+            studio.catalog.find(values["model"], "txt2img")
+        except UserError as error:
+            del values["model"]
+            ignored = (*ignored, error)
+    return PictureNotice(name, ignored), values

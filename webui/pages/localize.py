@@ -1,0 +1,84 @@
+"""What in a page is text, so that one event can say all of it in another language without reloading the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import gradio as gr
+from gradio.blocks import Block
+
+from webui.i18n import Translator
+
+QUIET: Final[dict[str, Any]] = {
+    "queue": False,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+"""For events that answer at once: they do not wait behind a run, and nothing flickers."""
+
+AnyBlock = TypeVar("AnyBlock", bound=Block)
+Updates = dict[Block, Any]
+"""New values or `gr.update(...)` for some of an event's outputs; the others stay as they are."""
+
+Localized = str | Callable[[Translator], object]
+"""A message key, or what makes a property (choices, samples) from the reader's language."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The properties of one component that are words."""
+
+    component: Block
+    properties: Mapping[str, Localized]
+
+    def update(self, translator: Translator) -> Any:
+        """The Gradio update that says them in the reader's language and leaves the component's value alone."""
+        return gr.update(**{name: _say(said, translator) for name, said in self.properties.items()})
+
+
+@dataclass(slots=True)
+class Localizer:
+    """Builds components in one language and remembers, for each, which properties are words.
+
+    `first_language` is what the page is served in; the reader's own arrives with the load event.
+    """
+
+    first_language: Translator
+    bindings: list[Binding] = field(default_factory=list)
+
+    def make(self, component: type[AnyBlock], words: Mapping[str, Localized], /, **properties: Any) -> AnyBlock:
+        """Build `component(**properties)` with `words` in the first language, and remember them."""
+        said = {name: _say(localized, self.first_language) for name, localized in words.items()}
+        built = component(**properties, **said)
+        self.bindings.append(Binding(built, dict(words)))
+        return built
+
+    @property
+    def components(self) -> list[Block]:
+        """Every component that has words: the outputs of an event that changes the language."""
+        return [binding.component for binding in self.bindings]
+
+    def updates(self, translator: Translator) -> Updates:
+        """What to send to `components` so that the whole page speaks the reader's language."""
+        return {binding.component: binding.update(translator) for binding in self.bindings}
+
+
+def merged(*updates: Updates) -> Updates:
+    """All `updates` as one; where two change different properties of a component, both hold."""
+    result: Updates = {}
+    for update in updates:
+        for component, change in update.items():
+            earlier: Any = result.get(component)
+            both = _is_update(earlier) and _is_update(change)
+            result[component] = {**earlier, **change} if both else change
+    return result
+
+
+def _is_update(change: Any) -> bool:
+    return isinstance(change, dict) and change.get("__type__") == "update"
+
+
+def _say(localized: Localized, translator: Translator) -> Any:
+    return translator.text(localized) if isinstance(localized, str) else localized(translator)

@@ -1,0 +1,148 @@
+"""Serves the page and the REST API until the process is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from types import FrameType
+from typing import Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from webui.api.routes import api_routes
+from webui.errors import UserError
+from webui.i18n import Translator
+from webui.pages.frame import build_page, page_head, page_theme
+from webui.security import LocalOnlyMiddleware, Login, login_for
+from webui.settings import CONFIG_NAME, Settings
+from webui.studio import Studio
+
+_MAX_OPEN_RUNS = 200
+"""Pages whose run is followed at the same time; each keeps a thread, which mostly sleeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A page that is being served. `login` is what it asks for, None on this machine alone."""
+
+    blocks: gr.Blocks
+    url: str
+    share_url: str | None
+    login: Login | None
+
+
+@contextmanager
+def running_server(studio: Studio) -> Iterator[RunningServer]:
+    """Serve the page from a thread of its own as long as the context lasts.
+
+    Raises UserError when the port is taken or the data folder cannot be written.
+    """
+    settings = studio.settings
+    login = login_for(settings)
+    _use_cache_folder(settings)
+    blocks = build_page(studio)
+    try:
+        _, url, share_url = blocks.launch(**_launch_options(studio, login))
+    except OSError as error:
+        raise UserError("error.port_taken", host=settings.host, port=settings.port) from error
+    try:
+        yield RunningServer(blocks, url, share_url, login)
+    finally:
+        blocks.close(verbose=False)
+
+
+def serve(studio: Studio) -> None:
+    """Serve the page until Ctrl-C or SIGTERM, and say where it is; blocks, and belongs in the main thread."""
+    say = studio.messages.translator(studio.settings.language or "en")
+    with running_server(studio) as server, _told_to_stop() as stop:
+        for line in _greeting(server, studio.settings, say):
+            print(line, flush=True)  # noqa: T201 - this is what the command says
+        stop.wait()
+    print(say.text("server.stopped"), flush=True)  # noqa: T201
+
+
+def _launch_options(studio: Studio, login: Login | None) -> dict[str, Any]:
+    settings = studio.settings
+    application = {
+        "middleware": [] if settings.remote else [Middleware(LocalOnlyMiddleware, host=settings.host)],
+        "routes": api_routes(studio, login),
+        "docs_url": None,
+        "redoc_url": None,
+    }
+    return {
+        "server_name": settings.host,
+        "server_port": settings.port or _free_port(settings.host),
+        "share": settings.share,
+        "auth": login.check if login is not None else None,
+        "theme": page_theme(),
+        "head": page_head(settings.language),
+        "favicon_path": str(files("webui").joinpath("assets", "logo.svg")),
+        "allowed_paths": [str(settings.outputs_dir)],
+        "blocked_paths": [str(settings.data_dir / CONFIG_NAME), str(settings.models_dir)],
+        "max_file_size": settings.max_upload_mb * 1024 * 1024,
+        "max_threads": _MAX_OPEN_RUNS,
+        "app_kwargs": application,
+        "prevent_thread_lock": True,
+        "quiet": True,
+        "inline": False,
+        "ssr_mode": False,
+        "run_history": False,
+        "enable_monitoring": False,
+        "footer_links": [],
+        "pwa": False,
+    }
+
+
+def _use_cache_folder(settings: Settings) -> None:
+    """Uploads and served copies lie in the data folder, not in a temporary folder that all users share."""
+    folder = settings.data_dir / "cache" / "page"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError("error.folder_not_writable", folder=str(folder)) from error
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+
+
+def _free_port(host: str) -> int:
+    """A port that is free now, for settings that leave the choice to the system (port 0)."""
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host.strip("[]"), 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts as usual."""
+    stop = threading.Event()
+
+    def tell(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _greeting(server: RunningServer, settings: Settings, say: Translator) -> Iterator[str]:
+    yield say.text("server.address", url=server.url)
+    if server.share_url is not None:
+        yield say.text("server.share_address", url=server.share_url)
+    elif settings.share:
+        yield say.text("server.no_share_link")
+    if server.login is not None:
+        password = server.login.password if server.login.made_up else say.text("server.password_as_set")
+        yield say.text("server.login", name=server.login.name, password=password)
+    yield say.text("server.how_to_stop")

@@ -1,0 +1,23 @@
+"""The line under the model list: what size it draws, how large it is, and under what licence it may be used."""
+
+from __future__ import annotations
+
+from webui.i18n import Translator
+from webui.runtime.catalog import CatalogEntry
+from webui.views.markup import element, text
+
+
+def render_model(entry: CatalogEntry | None, say: Translator) -> str:
+    """What is known of the chosen model, or why it cannot be used; nothing when none is chosen."""
+    if entry is None:
+        return ""
+    if entry.problem is not None:
+        return element("div", text(say.error(entry.problem)), class_="status-failed", role="alert")
+    about = say.text(
+        "create.model.about",
+        width=entry.default_width,
+        height=entry.default_height,
+        size=f"{entry.size_bytes / 1e6:.0f}",
+        licence=entry.licence or say.text("create.model.licence_unknown"),
+    )
+    return element("div", text(about), class_="about")
