@@ -19,9 +19,18 @@ PICTURE_SIZE = 128
 
 OBJECT_PIXELS = {"small": 46, "normal": 74, "big": 106}
 PAIR_PIXELS = 54
-SIZE_STEPS = (-4, -2, 0, 2, 4)  # jitter of an object's size in pixels
-SHIFT = 3  # jitter of an object's place in pixels
-COLOUR_SHIFT = 10  # jitter of the background in each channel
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """How far drawings of one scene differ: background by channel, place and size in pixels."""
+
+    colour: int = 10
+    shift: int = 3
+    sizes: tuple[int, ...] = (-4, -2, 0, 2, 4)
+
+
+DEFAULT_JITTER = Jitter()
 
 
 def require_font(path: Path | None) -> Path:
@@ -76,15 +85,17 @@ def _scale(glyph: Image.Image, pixels: int) -> Sprite:
     return Sprite(rgba[..., :3] * alpha, 1 - alpha)
 
 
-def draw(scene: Scene, sheet: SpriteSheet, rng: np.random.Generator) -> np.ndarray:
+def draw(
+    scene: Scene, sheet: SpriteSheet, rng: np.random.Generator, jitter: Jitter = DEFAULT_JITTER
+) -> np.ndarray:
     """The scene as (PICTURE_SIZE, PICTURE_SIZE, 3) uint8; the generator's state decides the jitter."""
-    colour = np.array(BACKGROUNDS[scene.background].rgb) + rng.integers(-COLOUR_SHIFT, COLOUR_SHIFT + 1, size=3)
+    colour = np.array(BACKGROUNDS[scene.background].rgb) + rng.integers(-jitter.colour, jitter.colour + 1, size=3)
     canvas = np.empty((PICTURE_SIZE, PICTURE_SIZE, 3), np.float32)
     canvas[:] = colour.clip(0, 255)
     for placed in scene.objects:
         base = PAIR_PIXELS if scene.is_pair else OBJECT_PIXELS[placed.size]
-        pixels = base + int(rng.choice(SIZE_STEPS))
-        center = _center(placed, pixels) + rng.integers(-SHIFT, SHIFT + 1, size=2)
+        pixels = base + int(rng.choice(jitter.sizes))
+        center = _center(placed, pixels) + rng.integers(-jitter.shift, jitter.shift + 1, size=2)
         _composite(canvas, sheet.sprite(placed.concept, pixels), center)
     return (canvas + 0.5).clip(0, 255).astype(np.uint8)
 

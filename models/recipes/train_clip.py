@@ -23,12 +23,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
 
 from models.recipes.captions import EVERYTHING, Mention, describe, random_mention, vocabulary_corpus
 from models.recipes.checkpoints import load_checkpoint, save_checkpoint
 from models.recipes.concepts import LANGUAGES, Concept, load_concepts
-from models.recipes.draw import PICTURE_SIZE, SpriteSheet, draw, require_font
+from models.recipes.draw import SpriteSheet, draw, require_font
+from models.recipes.optimizers import MuonAdamW
+from models.recipes.pictures import to_pixels
 from models.recipes.scenes import (
     BACKGROUNDS,
     PLACES,
@@ -39,7 +41,8 @@ from models.recipes.scenes import (
     random_scene,
     single,
 )
-from models.recipes.tokenizer import POSITIONS, train_tokenizer
+from models.recipes.shapes import ClipShape, build_clip
+from models.recipes.tokenizer import train_tokenizer
 from models.recipes.training import (
     Budget,
     LearningRate,
@@ -50,43 +53,6 @@ from models.recipes.training import (
 )
 
 IGNORED = -100  # cross_entropy's ignore_index: the caption does not say, or the question makes no sense for a pair
-
-
-@dataclass(frozen=True)
-class ClipShape:
-    """Sizes of both towers."""
-
-    text_width: int = 192
-    text_layers: int = 3
-    vision_width: int = 192
-    vision_layers: int = 5
-    heads: int = 4
-    patch: int = 16
-    embedding: int = 128
-
-
-def build_clip(tokenizer: CLIPTokenizer, shape: ClipShape) -> CLIPModel:
-    """A `CLIPModel` with fresh weights, whose text tower knows the tokenizer's special tokens."""
-    text = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": shape.text_width,
-        "intermediate_size": 4 * shape.text_width,
-        "num_hidden_layers": shape.text_layers,
-        "num_attention_heads": shape.heads,
-        "max_position_embeddings": POSITIONS,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    vision = {
-        "hidden_size": shape.vision_width,
-        "intermediate_size": 4 * shape.vision_width,
-        "num_hidden_layers": shape.vision_layers,
-        "num_attention_heads": shape.heads,
-        "image_size": PICTURE_SIZE,
-        "patch_size": shape.patch,
-    }
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=shape.embedding))
 
 
 class Proxies(nn.Module):
@@ -180,11 +146,6 @@ class ClipBatches:
             shown={family: torch.tensor([row[family] for row in shown]) for family in families},
             said={family: torch.tensor([row[family] for row in said]) for family in families},
         )
-
-
-def to_pixels(pictures: np.ndarray) -> Tensor:
-    """(batch, height, width, 3) uint8 -> (batch, 3, height, width) float in [-1, 1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def _soften(pixels: Tensor, rng: np.random.Generator) -> Tensor:
@@ -286,19 +247,24 @@ def train(config: ClipTraining) -> None:
     if state:
         model.load_state_dict(state["model"])
         proxies.load_state_dict(state["proxies"])
+    model, proxies = accelerator.prepare(model, proxies)
     if config.freeze_text:
         for module in (model.text_model, model.text_projection):
             module.requires_grad_(False)
     trained = [p for p in [*model.parameters(), *proxies.parameters()] if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay)
+    optimizer = MuonAdamW(
+        nn.ModuleList([model, proxies]),
+        config.learning_rate,
+        config.weight_decay,
+        adamw_layers=("patch_embedding", "vectors"),
+    )
     step, spent = 0, 0.0
     if state and state["freeze_text"] == config.freeze_text:
         optimizer.load_state_dict(state["optimizer"])
         step, spent = state["step"], state["seconds"]
-    model, proxies, optimizer = accelerator.prepare(model, proxies, optimizer)
     batches = ClipBatches(concepts, sheet, tokenizer, seed=config.seed + 1000 * step)
-    size = config.batch or (len(concepts) if accelerator.device.type == "cuda" else 128)
-    schedule = LearningRate(config.learning_rate)
+    size = config.batch or (len(concepts) if accelerator.device.type == "cuda" else 64)
+    schedule = LearningRate(config.learning_rate, warmup=100)
     budget = Budget(config.minutes, spent)
     last_step = step + config.max_steps if config.max_steps else None
     parameters = sum(p.numel() for p in model.parameters())

@@ -23,8 +23,10 @@ from torch import Tensor
 from models.recipes.checkpoints import load_checkpoint, save_checkpoint
 from models.recipes.concepts import load_concepts
 from models.recipes.draw import PICTURE_SIZE, SpriteSheet, draw, require_font
+from models.recipes.optimizers import MuonAdamW
+from models.recipes.pictures import to_pixels
 from models.recipes.scenes import random_scene
-from models.recipes.train_clip import to_pixels
+from models.recipes.shapes import VaeShape, build_vae
 from models.recipes.training import (
     Budget,
     LearningRate,
@@ -37,30 +39,6 @@ from models.recipes.training import (
 
 CROP_SIZE = 64
 CROPS_PER_PICTURE = (PICTURE_SIZE // CROP_SIZE) ** 2  # as many pixels, so as much time
-
-
-@dataclass(frozen=True)
-class VaeShape:
-    """Channels by level, the picture's first. The full-size level dominates the cost, so it is narrow."""
-
-    channels: tuple[int, ...] = (16, 32, 96, 128)
-    latent_channels: int = 4
-    groups: int = 8
-
-
-def build_vae(shape: VaeShape) -> AutoencoderKL:
-    """An `AutoencoderKL` with fresh weights; no attention in the middle, which little pictures do not need."""
-    levels = len(shape.channels)
-    return AutoencoderKL(
-        block_out_channels=shape.channels,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        layers_per_block=1,
-        latent_channels=shape.latent_channels,
-        norm_num_groups=shape.groups,
-        mid_block_add_attention=False,
-        sample_size=PICTURE_SIZE,
-    )
 
 
 def vae_loss(vae: AutoencoderKL, pixels: Tensor, kl_weight: float) -> tuple[Tensor, float]:
@@ -121,6 +99,25 @@ def psnr(pixels: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def normalise_latents(vae: AutoencoderKL, pixels: Tensor) -> float:
+    """Give each latent channel mean 0 and variance 1 over `pixels`, without changing what the VAE draws.
+
+    The shift and the scale are folded into the two 1x1 convolutions around the latent. Returns `scaling_factor`: one
+    over the standard deviation of sampled latents, which is then near 1.
+    """
+    channels = vae.config.latent_channels
+    latents = torch.cat([vae.encode(part).latent_dist.mean for part in pixels.split(16)])
+    mean, std = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
+    into, out = vae.quant_conv, vae.post_quant_conv
+    into.weight[:channels] /= std[:, None, None, None]
+    into.bias[:channels] = (into.bias[:channels] - mean) / std
+    into.bias[channels:] -= 2 * std.log()
+    out.bias += out.weight[..., 0, 0] @ mean
+    out.weight *= std[None, :, None, None]
+    return latent_scale(vae, pixels.split(16))
+
+
+@torch.no_grad()
 def latent_scale(vae: AutoencoderKL, batches: Sequence[Tensor]) -> float:
     """One over the standard deviation of sampled latents: `scaling_factor`, so that the U-Net sees unit variance."""
     latents = torch.cat([vae.encode(pixels).latent_dist.sample().flatten() for pixels in batches])
@@ -158,6 +155,7 @@ def train(config: VaeTraining) -> None:
     torch.manual_seed(config.seed)
     vae = build_vae(config.shape)
     average = MovingAverage(vae)
+    scaling_factor = 1.0
     step, spent = 0, 0.0
     state = load_checkpoint(config.checkpoint)
     same_phase = state is not None and state["freeze_encoder"] == config.freeze_encoder
@@ -165,20 +163,24 @@ def train(config: VaeTraining) -> None:
         # A new phase starts from the averages: those are the latents that the U-Net learns.
         vae.load_state_dict(state["model"] if same_phase else state["average"]["weights"])
         average.load_state_dict(state["average"])
+        scaling_factor = state["scaling_factor"]
+    if config.freeze_encoder and not same_phase:
+        scaling_factor = normalise_latents(vae, Pictures(sheet, seed=98).whole(128))
+        average = MovingAverage(vae)
+        log.info("encoder frozen, scaling factor %.4f", scaling_factor)
     if config.freeze_encoder:
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
-    vae = vae.to(memory_format=torch.channels_last)
     trained = [p for p in vae.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
+    vae = accelerator.prepare(vae)
+    optimizer = MuonAdamW(accelerator.unwrap_model(vae), config.learning_rate)
     if state is not None and same_phase:
         optimizer.load_state_dict(state["optimizer"])
         step, spent = state["step"], state["seconds"]
-    vae, optimizer = accelerator.prepare(vae, optimizer)
     pictures = Pictures(sheet, seed=config.seed + 1000 * step)
     held_out = Pictures(sheet, seed=99, held_out=True).whole(48)
-    batch = config.batch or (256 if device.type == "cuda" else 16)
-    schedule = LearningRate(config.learning_rate)
+    batch = config.batch or (256 if device.type == "cuda" else 8)
+    schedule = LearningRate(config.learning_rate, warmup=50)
     budget = Budget(config.minutes, spent)
     last_step = step + config.max_steps if config.max_steps else None
     log.info("vae: %.2fM parameters", sum(p.numel() for p in vae.parameters()) / 1e6)
@@ -192,17 +194,20 @@ def train(config: VaeTraining) -> None:
                 "optimizer": optimizer.state_dict(),
                 "shape": asdict(config.shape),
                 "freeze_encoder": config.freeze_encoder,
+                "scaling_factor": scaling_factor,
                 "step": step,
                 "seconds": budget.seconds,
             },
         )
 
+    if config.freeze_encoder and not same_phase:
+        save()  # from here on the latents stand
     saved, since, errors = budget.seconds, time.monotonic(), []
     while budget.progress < 1 and (last_step is None or step < last_step):
         set_learning_rate(optimizer, schedule.at(step, budget.progress))
         whole = np.random.default_rng(step).random() < (0.15 if budget.progress < 0.5 else 0.6)
         pixels = pictures.whole(max(1, batch // CROPS_PER_PICTURE)) if whole else pictures.crops(batch)
-        pixels = pixels.to(device, memory_format=torch.channels_last)
+        pixels = pixels.to(device)
         with accelerator.autocast():
             loss, mse = vae_loss(vae, pixels, config.kl_weight)
         accelerator.backward(loss)
