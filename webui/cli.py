@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, fields
 from itertools import pairwise
 from pathlib import Path
@@ -27,12 +28,15 @@ EXIT_FAILURE: Final = 1
 EXIT_USER_ERROR: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
-_OFFLINE: Final = {
+_LIBRARIES_KEEP_QUIET: Final = {
+    "DIFFUSERS_VERBOSITY": "error",
     "DO_NOT_TRACK": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
 }
+"""Neither look-ups nor telemetry, and no advice on packages that this project does without."""
 _DEFAULTS: Final = {field.name: field.default for field in fields(GenerateRequest)}
 
 
@@ -44,7 +48,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; what the user can put right becomes one line on stderr."""
     say = load_messages().translator(choose_language(arguments, os.environ))
-    for name, value in _OFFLINE.items():  # before any library reads it: nothing is looked up unless the user asks
+    for name, value in _LIBRARIES_KEEP_QUIET.items():  # they read it when they are imported
         os.environ.setdefault(name, value)
     try:
         code = build_app(say)(list(arguments) or ["--help"], prog_name="diffuscope", standalone_mode=False)
@@ -86,6 +90,7 @@ def build_app(say: Translator) -> typer.Typer:
     _add_global_flags(app, say)
     _add_serve(app, say)
     _add_generate(app, say)
+    _add_score(app, say)
     _add_models(app, say)
     return app
 
@@ -125,11 +130,8 @@ def _add_serve(app: typer.Typer, say: Translator) -> None:
         from webui.server import serve as serve_page
         from webui.studio import open_studio
 
-        studio = open_studio(settings)
-        try:
+        with closing(open_studio(settings)) as studio:
             serve_page(studio)
-        finally:
-            studio.close()
 
 
 def _add_generate(app: typer.Typer, say: Translator) -> None:
@@ -182,6 +184,32 @@ def _add_generate(app: typer.Typer, say: Translator) -> None:
             for path, _ in drawn.pictures:
                 typer.echo(str(path))
         return EXIT_INTERRUPTED if drawn.stopped else 0
+
+
+def _add_score(app: typer.Typer, say: Translator) -> None:
+    @app.command(help=say.text("cli.score"), epilog=say.text("cli.exit_codes"))
+    def score(
+        context: typer.Context,
+        pictures: list[Path] = typer.Argument(metavar="PIC...", help=say.text("cli.score.pictures")),
+        texts: list[str] = typer.Option(..., "--text", help=say.text("cli.score.text")),
+        model: str = typer.Option("emoji", "--model", help=say.text("cli.generate.model")),
+        as_json: bool = typer.Option(False, "--json", help=say.text("cli.json")),
+        config: Path | None = _config_flag(say),
+        data_dir: Path | None = _data_dir_flag(say),
+        models_dir: Path | None = _models_dir_flag(say),
+    ) -> int:
+        settings = _settings(context, config, data_dir, models_dir)
+        from webui.clip.request import ScoreRequest
+        from webui.terminal import describe_scores, score_as_json, score_in_terminal
+        from webui.views.rankings import remarks
+        from webui.vision.pictures import PictureFile
+
+        files = tuple(PictureFile(str(path), path) for path in pictures)
+        result = score_in_terminal(settings, ScoreRequest(files, tuple(texts), model), say)
+        for remark in remarks(result, say):
+            typer.echo(remark, err=True)
+        typer.echo(score_as_json(result) if as_json else describe_scores(result, say))
+        return 0 if result.pictures else EXIT_USER_ERROR
 
 
 def _add_models(app: typer.Typer, say: Translator) -> None:

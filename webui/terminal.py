@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
+from webui.clip.request import ScoreRequest
+from webui.clip_tasks import check_score, score_pictures
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import Translator
@@ -23,8 +27,14 @@ from webui.settings import Settings
 from webui.store.gallery import Gallery
 from webui.studio import Studio, open_studio
 from webui.tasks import DrawnPictures, draw_pictures, prepare_request
+from webui.views.figures import measure_name, written
+
+if TYPE_CHECKING:
+    from webui.clip.score import ScoreResult
 
 _OWNER: Final = "command line"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +56,7 @@ def draw_in_terminal(
     exactly there, or as "cat-1.png", "cat-2.png", ... when there are several. Raises UserError; Ctrl-C keeps what is
     finished and sets `stopped`.
     """
-    studio = open_studio(settings)
-    try:
+    with _terminate_as_interrupt(), closing(open_studio(settings)) as studio:
         request = prepare_request(studio, request)
         if out is not None and _names_a_file(out):
             return _draw_to_file(studio, request, out, say)
@@ -55,8 +64,39 @@ def draw_in_terminal(
         drawn = _draw(replace(studio, gallery=gallery), request, say)
         paths = tuple((picture.path, picture.seed) for picture in drawn.pictures)
         return TerminalPictures(paths, drawn.request, drawn.seconds, drawn.stopped)
+
+
+def score_in_terminal(settings: Settings, request: ScoreRequest, say: Translator) -> ScoreResult:
+    """Score as the page does, with a progress bar on stderr when that is a terminal. Raises UserError, JobCancelled."""
+    studio = open_studio(settings)
+    try:
+        check_score(studio, request)
+        work = partial(score_pictures, studio, request)
+        return _wait_for(studio, studio.jobs.submit(work, owner=_OWNER, kind="clip"), say)
     finally:
         studio.close()
+
+
+def describe_scores(result: ScoreResult, say: Translator) -> str:
+    """For each picture its texts, the best first, with every figure."""
+    measures = result.similarity.measures
+    lines = []
+    for row, picture in enumerate(result.pictures):
+        lines.append(f"{picture.name}  {picture.facts.width} x {picture.facts.height}")
+        for column in result.ranked_texts(row):
+            figures = "  ".join(
+                f"{measure_name(name, say)} {written(float(values[row, column]), name)}"
+                for name, values in measures.items()
+            )
+            lines.append(f"    {figures}  {result.texts[column]}")
+    return "\n".join(lines)
+
+
+def score_as_json(result: ScoreResult) -> str:
+    """What `diffuscope score --json` prints."""
+    from webui.clip.score import score_as_dict
+
+    return json.dumps(score_as_dict(result), ensure_ascii=False, indent=2)
 
 
 def model_as_json(entry: CatalogEntry, say: Translator) -> dict[str, Any]:
@@ -116,18 +156,23 @@ def _draw_to_file(studio: Studio, request: GenerateRequest, out: Path, say: Tran
 
 def _draw(studio: Studio, request: GenerateRequest, say: Translator) -> DrawnPictures:
     job = studio.jobs.submit(lambda context: draw_pictures(studio, request, context), owner=_OWNER, kind="txt2img")
+    try:
+        return _wait_for(studio, job, say)
+    except JobCancelled:
+        return DrawnPictures((), request, 0.0, stopped=True)
+
+
+def _wait_for(studio: Studio, job: Job[T], say: Translator) -> T:
+    """The job's result, its progress shown meanwhile; Ctrl-C and SIGTERM cancel it (JobCancelled)."""
     with _terminate_as_interrupt():
         try:
             _follow(job, say)
         except KeyboardInterrupt:
             studio.jobs.cancel(job.id, _OWNER)
-        try:
-            return job.result()
-        except JobCancelled:
-            return DrawnPictures((), request, 0.0, stopped=True)
+        return job.result()
 
 
-def _follow(job: Job[DrawnPictures], say: Translator) -> None:
+def _follow(job: Job[T], say: Translator) -> None:
     """Show the job's progress until it ends; silent when stderr is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
