@@ -86,3 +86,37 @@ def _byte_letters() -> list[str]:
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(others))]
+
+
+def save_tiny_clip(folder: Path, pipeline: Path | None = None) -> None:
+    """Write a `CLIPModel` with tokenizer and image processor; its text tower is `pipeline`'s text encoder, if given."""
+    import torch
+    from transformers import (
+        CLIPConfig,
+        CLIPImageProcessorPil,
+        CLIPModel,
+        CLIPProcessor,
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPTokenizer,
+    )
+
+    save_byte_tokenizer(folder)
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    tower = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    text = {"vocab_size": len(tokenizer), "max_position_embeddings": 77, **special, **tower}
+    encoder = None
+    if pipeline is not None:
+        encoder = CLIPTextModel.from_pretrained(pipeline / "text_encoder")
+        text = CLIPTextConfig.from_pretrained(pipeline / "text_encoder").to_dict()
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = CLIPModel(
+            CLIPConfig(text_config=text, vision_config={"image_size": 32, "patch_size": 8, **tower}, projection_dim=16)
+        )
+    if encoder is not None:
+        model.text_model.load_state_dict(encoder.state_dict())
+    model.save_pretrained(folder)
+    image_processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer).save_pretrained(folder)

@@ -65,7 +65,6 @@ class RamBudget:
         if not self._table.take_out(resident):
             return False
         resident.let_go()
-        memory.release_memory()
         return True
 
     def _unload_next(self, but: Resident | None) -> bool:

@@ -77,7 +77,7 @@ class Placer:
             if resident.pins == 0:
                 for hook in resident.hooks:
                     hook.offload()
-                memory.release_memory()
+                memory.release_device_cache()
 
     def _stays(self, resident: Resident, need: Need) -> bool:
         current = resident.placement
@@ -189,7 +189,7 @@ class Placer:
         placement.move_whole(resident.parts, self._hardware.torch_device(CPU), self._construction)
         resident.placement = None
         self._disturb_partners(resident)
-        memory.release_memory()
+        memory.release_device_cache()
         return True
 
     def _disturb_partners(self, resident: Resident) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from webui.runtime import memory
 from webui.runtime.catalog import ModelKey
 from webui.runtime.placement import CPU, Mode, Placement
 
@@ -54,8 +56,13 @@ class Resident:
         return self.device == CPU or (self.placement is not None and self.placement.mode is Mode.TURNS)
 
     def let_go(self) -> None:
-        """Drop the weights of a model that has left the table, whoever still holds this record."""
+        """Free the weights of a model that has left the table, whoever still holds this record."""
+        modules = [weakref.ref(module) for module in self.parts.values()]
         self.model, self.parts, self.shareable, self.hooks = None, {}, {}, []
+        if any(module() is not None for module in modules):
+            memory.release_memory()
+        else:
+            memory.release_device_cache()
 
     def shares_with(self, other: Resident) -> bool:
         """Whether the two hold a module together."""
