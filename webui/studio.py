@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from webui.clip.cache import EmbeddingCache
 from webui.diffusion.previews import PreviewMaps
 from webui.diffusion.prompt import PromptTokenizers
 from webui.i18n import Messages, load_messages
@@ -27,6 +28,7 @@ class Studio:
     gallery: Gallery
     previews: PreviewMaps
     tokenizers: PromptTokenizers
+    embeddings: EmbeddingCache
 
     def close(self) -> None:
         """Stop the jobs, then let the models go."""
@@ -50,4 +52,5 @@ def open_studio(settings: Settings) -> Studio:
         gallery=Gallery(settings.outputs_dir),
         previews=PreviewMaps(),
         tokenizers=PromptTokenizers(),
+        embeddings=EmbeddingCache(),
     )

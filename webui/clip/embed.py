@@ -61,13 +61,15 @@ class Encoder:
     """A loaded CLIP or SigLIP and where its vectors are kept.
 
     `identity` names the weights with revision and dtype; two models must never share one, or the cache mixes their
-    vectors. `draft` lets JPEGs be decoded at a reduced size (faster, the vectors drift a little). `batch_size` counts
-    pictures or texts in one forward pass; `threads` decode pictures beside the model.
+    vectors. `title` is what people call the model (`identity` without one). `draft` lets JPEGs be decoded at a reduced
+    size (faster, the vectors drift a little). `batch_size` counts pictures in one forward pass (four times as many
+    texts); `threads` decode pictures beside the model.
     """
 
     clip: ClipLike
     identity: str
     cache: EmbeddingCache = field(default_factory=EmbeddingCache)
+    title: str | None = None
     draft: bool = False
     batch_size: int = 16
     threads: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
@@ -77,6 +79,11 @@ class Encoder:
     def model(self) -> Any:
         """The model itself."""
         return self.clip.model
+
+    @property
+    def name(self) -> str:
+        """What the model is called in results and messages."""
+        return self.title or self.identity
 
     @property
     def tokenizer(self) -> Any:
@@ -285,6 +292,13 @@ def view_of(encoder: Encoder, file: PictureFile) -> Image.Image:
             return fit(picture.image, plan)
         side = encoder.model.config.vision_config.image_size
         return picture.image.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def view_png(encoder: Encoder, file: PictureFile) -> bytes:
+    """`view_of` as a PNG file."""
+    buffer = io.BytesIO()
+    view_of(encoder, file).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _prepared_ahead(

@@ -87,7 +87,7 @@ def explain(encoder: Encoder, picture: PictureFile, text: str, last_layers: int 
     Raises UserError when the picture cannot be read, or the model pools its patches without a class token (SigLIP).
     """
     if encoder.is_siglip:
-        raise UserError("error.relevance_needs_class_token", model=encoder.identity)
+        raise UserError("error.relevance_needs_class_token", model=encoder.name)
     prepared = prepare_picture(encoder, picture)
     inputs = {**text_inputs(encoder, [text]), **picture_inputs(encoder, [prepared])}
     twin = eager_twin(encoder.model)

@@ -23,11 +23,41 @@ class ScoreRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class CellRequest:
+    """One picture and one text, to be worked out or explained."""
+
+    picture: PictureFile
+    text: str
+    model: str = "emoji"
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShotRequest:
+    """Pictures to sort under labels; every template has {} where the label goes."""
+
+    pictures: tuple[PictureFile, ...]
+    labels: tuple[str, ...]
+    templates: tuple[str, ...] = ("{}",)
+    model: str = "emoji"
+
+
+@dataclass(frozen=True, slots=True)
+class NearestRequest:
+    """Texts, and the labels among which each looks for its nearest ones."""
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    count: int = 5
+    model: str = "emoji"
+
+
+@dataclass(frozen=True, slots=True)
 class ScoreLimits:
     """The largest request that is accepted; remote mode lowers some of these."""
 
     max_pictures: int = 500
     max_texts: int = 500
+    max_labels: int = 5000
     max_text_characters: int = 4000
 
 
@@ -68,16 +98,21 @@ def check_score_request(request: ScoreRequest, limits: ScoreLimits) -> None:
     """
     if not request.pictures and not request.texts:
         raise UserError("error.nothing_to_score")
-    if len(request.pictures) > limits.max_pictures:
-        raise UserError("error.too_many_pictures", count=len(request.pictures), limit=limits.max_pictures)
-    check_texts(request.texts, limits)
+    check_picture_count(len(request.pictures), limits)
+    check_texts(request.texts, limits.max_texts, limits)
 
 
-def check_texts(texts: Iterable[str], limits: ScoreLimits) -> None:
-    """Raise UserError for too many texts, one that is far too long, or one with a control character."""
+def check_picture_count(count: int, limits: ScoreLimits) -> None:
+    """Raise UserError for more pictures than are scored in one go."""
+    if count > limits.max_pictures:
+        raise UserError("error.too_many_pictures", count=count, limit=limits.max_pictures)
+
+
+def check_texts(texts: Iterable[str], most: int, limits: ScoreLimits) -> None:
+    """Raise UserError for more than `most` texts, one that is far too long, or one with a control character."""
     for count, text in enumerate(texts, start=1):
-        if count > limits.max_texts:
-            raise UserError("error.too_many_texts", limit=limits.max_texts)
+        if count > most:
+            raise UserError("error.too_many_texts", limit=most)
         if len(text) > limits.max_text_characters:
             raise UserError("error.text_too_long", number=count, length=len(text), limit=limits.max_text_characters)
         for character in text:

@@ -63,7 +63,7 @@ def score(
     embedded_texts = embed_texts(encoder, listed.texts, watch)
     embedded = embed_pictures(encoder, pictures, watch)
     return ScoreResult(
-        model=encoder.identity,
+        model=encoder.name,
         pictures=embedded.pictures,
         texts=listed.texts,
         tokens=tuple(tokenize(encoder.tokenizer, text, encoder.text_limit) for text in listed.texts),

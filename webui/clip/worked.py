@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from webui.clip.embed import Encoder, picture_inputs, prepare_picture, text_inputs, view_of
+from webui.clip.embed import Encoder, picture_inputs, prepare_picture, text_inputs, view_png
 from webui.clip.similarity import Matrix, ScoreHead
 from webui.clip.tokens import TokenizedText, tokenize
 from webui.vision.pictures import Note, PictureFile
@@ -132,7 +131,7 @@ def worked_example(encoder: Encoder, picture: PictureFile, text: str) -> WorkedE
         tokens=tokenize(encoder.tokenizer, text, encoder.text_limit),
         text_states=text_output.last_hidden_state[0].float().cpu().numpy(),
         pooled_position=pooled_position(encoder, inputs["input_ids"][0]),
-        model_view=_png(view_of(encoder, picture)),
+        model_view=view_png(encoder, picture),
         notes=prepared.facts.notes,
         patches=_patch_grid(encoder),
         image_tokens=int(states.shape[0]),
@@ -172,9 +171,3 @@ def _patch_grid(encoder: Encoder) -> PatchGrid:
 
 def _vector(features: Any) -> Matrix:
     return cast(Matrix, features[0].double().cpu().numpy())
-
-
-def _png(image: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

@@ -49,7 +49,15 @@ def render_rankings(result: ScoreResult, measure: str, say: Translator) -> str:
 
 
 def render_remarks(result: ScoreResult, say: Translator) -> str:
-    """All that was refused, changed, cut or dropped on the way, one line each; "" when there is nothing to say."""
+    """`remarks` as a list; "" when there is nothing to say."""
+    lines = remarks(result, say)
+    if not lines:
+        return ""
+    return element("ul", *(element("li", text(line), dir="auto") for line in lines), class_="remarks", role="status")
+
+
+def remarks(result: ScoreResult, say: Translator) -> list[str]:
+    """All that was refused, changed, cut or dropped on the way, one line each."""
     lines = [say.error(refused.error) for refused in result.refused]
     lines += [
         f"{picture.name}: {say.text(note.key, **note.values)}"
@@ -68,9 +76,7 @@ def render_remarks(result: ScoreResult, say: Translator) -> str:
         if tokens.is_cut
     ]
     lines += [say.text("score.duplicate", text=_short(duplicate)) for duplicate in result.text_list.duplicates]
-    if not lines:
-        return ""
-    return element("ul", *(element("li", text(line), dir="auto") for line in lines), class_="remarks", role="status")
+    return lines
 
 
 def _side(heading: str, rankings: list[str]) -> str:
