@@ -38,6 +38,7 @@ class Recipe:
     sizes: Mapping[str, int] = field(default_factory=lambda: {"only": 64 * KIB})
     before_part: Callable[[str], None] = lambda _: None
     value: float = 2.0
+    values: Mapping[str, float] = field(default_factory=dict)  # of the parts that differ
 
 
 @dataclass
@@ -63,6 +64,9 @@ class DummyFamilies:
     def add(self, name: str, recipe: Recipe | None = None, revision: str = "1") -> ModelKey:
         self.recipes[name] = recipe or Recipe(value=float(len(self.recipes) + 2))
         (self.root / name).mkdir(exist_ok=True)
+        return self.key(name, revision)
+
+    def key(self, name: str, revision: str = "1") -> ModelKey:
         return ModelKey(TASK, str(self.root / name), revision, "float32")
 
     def as_mapping(self, **changes: Any) -> dict[str, Family]:
@@ -88,7 +92,7 @@ class DummyFamilies:
             with self._lock:
                 self.loads.append(f"{folder.name}/{name}")
             recipe.before_part(name)
-            return Scale(size, recipe.value).to(dtype)
+            return Scale(size, recipe.values.get(name, recipe.value)).to(dtype)
 
         return Part(name, (file,), lambda: Scale(size, recipe.value), load)
 

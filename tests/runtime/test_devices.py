@@ -193,3 +193,81 @@ def test_a_model_that_nothing_can_place_is_refused_with_the_numbers(
     assert caught.value.key == "error.no_room_on_device"
     assert caught.value.values["needed"] == "10 MiB"
     assert status_of(manager, "a").pins == 0
+
+
+@pytest.fixture
+def sharing(make_manager: Callable[..., ModelManager], dummies: DummyFamilies) -> Callable[..., ModelManager]:
+    """A manager on these cards, and models "a" and "b" of 10 MiB each that hold their "second" part together."""
+    dummies.add("a", Recipe(THREE, value=2.0, values={"second": 7.0}))
+    dummies.add("b", Recipe(THREE, value=3.0, values={"second": 7.0}))
+    return lambda rooms: make_manager(rooms, shareable=("second",))
+
+
+def test_a_model_that_shares_a_part_comes_back_whole_after_the_other_took_the_part_away(
+    sharing: Callable[..., ModelManager], dummies: DummyFamilies, clock: FakeClock
+) -> None:
+    manager = sharing({"cuda:0": 50 * MIB, "cuda:1": 50 * MIB})
+    a, b = dummies.key("a"), dummies.key("b")
+    touch(manager, a, clock, device="cuda:0")
+    touch(manager, b, clock, device="cuda:1")
+    moved: list[int] = []
+    move = placement.move_whole
+
+    def watch(parts: dict[str, torch.nn.Module], *rest: object) -> None:
+        moved.append(len(parts))
+        move(parts, *rest)  # type: ignore[arg-type]
+
+    with mock.patch.object(placement, "move_whole", side_effect=watch):
+        touch(manager, a, clock)  # its part is on cuda:1 with b
+        assert moved == [3, 3]  # to RAM, and back as a whole
+        touch(manager, a, clock)
+        assert moved == [3, 3]
+        touch(manager, b, clock)  # now b lacks it
+        assert len(moved) == 4
+
+
+def test_a_part_in_use_is_not_moved_from_under_its_user(
+    sharing: Callable[..., ModelManager], dummies: DummyFamilies, clock: FakeClock
+) -> None:
+    manager = sharing({"cuda:0": 50 * MIB, "cuda:1": 90 * MIB})
+    a, b = dummies.key("a"), dummies.key("b")
+    touch(manager, b, clock, device="cuda:0")
+    with manager.use(a, device="cuda:0") as model:
+        with pytest.raises(UserError, match="model_in_use"):
+            manager.move_to_ram(b)  # would take the part that a computes with
+        with manager.use(b) as other:  # the emptier card is cuda:1, but the part is here
+            assert other.parts["second"] is model.parts["second"]
+            assert status_of(manager, "b").device == "cuda:0"
+    manager.move_to_ram(b)
+    assert status_of(manager, "b").device == "cpu"
+
+
+def test_a_model_beside_a_pinned_partner_is_refused_when_there_is_no_room(
+    sharing: Callable[..., ModelManager], dummies: DummyFamilies
+) -> None:
+    manager = sharing({"cuda:0": 15 * MIB, "cuda:1": 12 * MIB})
+    with (
+        manager.use(dummies.key("a")),
+        pytest.raises(UserError, match="model_in_use"),
+        manager.use(dummies.key("b")),
+    ):
+        pass
+    assert status_of(manager, "b").pins == 0
+
+
+def test_parts_that_take_turns_are_not_shared(
+    sharing: Callable[..., ModelManager], dummies: DummyFamilies, clock: FakeClock
+) -> None:
+    """A hook on a shared part would act in the other model too."""
+    manager = sharing({"cuda:0": 50 * MIB})
+    a, b = dummies.key("a"), dummies.key("b")
+    for key in (a, b):
+        touch(manager, key, clock)
+    manager._hardware.room["cuda:0"] = DEVICE_RESERVE_BYTES + 7 * MIB  # type: ignore[attr-defined]
+    manager.move_to_ram(a)
+    with manager.use(a) as model:
+        assert status_of(manager, "a").mode is Mode.TURNS
+        assert [status.key.name for status in manager.status()] == ["a"]
+        with manager.use(b, device="cpu") as other:
+            assert other.parts["second"] is not model.parts["second"]
+            assert not hasattr(other.parts["second"], "_hf_hook")

@@ -82,6 +82,8 @@ class Placer:
     def _stays(self, resident: Resident, need: Need) -> bool:
         current = resident.placement
         assert current is not None  # noqa: S101 - asked only of placed models
+        if current.mode is Mode.SPLIT:
+            return True  # only a reload could change it
         if need.take_turns and current.mode is Mode.WHOLE and current.device != CPU:
             return False
         return resident.intact and need.device in (None, current.device)
@@ -98,13 +100,17 @@ class Placer:
 
     def _place_beside(self, resident: Resident, partner: Resident, need: Need) -> None:
         """A module is in use on the partner's device: the rest joins it there or waits for another time."""
-        plan = self._plan(resident, Need(need.working_memory, partner.device))
+        if resident.placement is not None and resident.device == partner.device:
+            plan = resident.placement  # most of it lies there already
+        else:
+            plan = self._plan(resident, Need(need.working_memory, partner.device))
         if plan.mode is not Mode.WHOLE or (partner.placement and partner.placement.mode is not Mode.WHOLE):
             raise UserError("error.model_in_use", model=partner.key.name)
         self._carry(resident, plan, need)
 
     def _place_freely(self, resident: Resident, need: Need) -> None:
-        self._undo(resident)
+        if resident.placement is not None:
+            self._bring_to_ram(resident)
         take_turns = need.take_turns
         while True:
             plan = self._plan(resident, Need(need.working_memory, need.device, take_turns))
@@ -127,12 +133,9 @@ class Placer:
     def _plan(self, resident: Resident, need: Need) -> Placement:
         """The best placement, after sending idle models away one by one while that may make the whole model fit."""
         while True:
-            free = self._hardware.free_bytes()
-            if resident.placement is not None and resident.device in free:
-                free[resident.device] += resident.size_bytes  # what lies there already needs no more room
             plan = placement.plan_placement(
                 resident.sizes,
-                free,
+                self._hardware.free_bytes(),
                 working_memory=need.working_memory,
                 device=need.device,
                 take_turns=need.take_turns,
@@ -174,35 +177,36 @@ class Placer:
         """Move the least recently used idle model off `device` (None: any accelerator); False when there is none."""
         for victim in self._table.idle(but=wanted_by):
             on_it = victim.placement is not None and victim.device != CPU and device in (None, victim.device)
-            if on_it and not victim.shares_with(wanted_by) and self._to_ram(victim):
+            if on_it and self._to_ram(victim, wanted_by):
                 return True
         return False
 
-    def _to_ram(self, resident: Resident) -> bool:
-        if not self._table.movable(resident):
+    def _to_ram(self, resident: Resident, wanted_by: Resident | None = None) -> bool:
+        """`to_ram` without the lock; a module shared with `wanted_by` may go too while that one has no place yet."""
+        unplaced = wanted_by if wanted_by is not None and wanted_by.placement is None else None
+        if not self._table.movable(resident, but_for=unplaced):
             return False
         if resident.placement is None or resident.device == CPU:
             return True
         if resident.placement.mode is Mode.SPLIT or not self._budget.has_room_for(resident):
             return self._budget.unload(resident)
-        self._undo(resident)
+        self._bring_to_ram(resident)
+        return True
+
+    def _bring_to_ram(self, resident: Resident) -> None:
+        if resident.hooks:
+            placement.end_turns(resident.hooks)
+            resident.hooks = []
         placement.move_whole(resident.parts, self._hardware.torch_device(CPU), self._construction)
-        resident.placement = None
+        resident.placement, resident.intact = None, True
         self._disturb_partners(resident)
         memory.release_device_cache()
-        return True
 
     def _disturb_partners(self, resident: Resident) -> None:
         """Remember that idle models have had a shared module moved from under them."""
         for partner in self._table.partners(resident):
             if not partner.pins and partner.placement != resident.placement:
                 partner.intact = False
-
-    def _undo(self, resident: Resident) -> None:
-        if resident.hooks:
-            placement.end_turns(resident.hooks)
-            resident.hooks = []
-            resident.placement = None
 
     def _pinned_partner(self, resident: Resident) -> Resident | None:
         return next((other for other in self._table.partners(resident) if other.pins and other.placement), None)

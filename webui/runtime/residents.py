@@ -122,9 +122,10 @@ class ResidentTable:
         """The models that share a module with this one."""
         return tuple(other for other in self.all() if resident.shares_with(other))
 
-    def movable(self, resident: Resident) -> bool:
-        """Whether nobody computes with it, nor with a module that it shares."""
-        return resident.pins == 0 and all(partner.pins == 0 for partner in self.partners(resident))
+    def movable(self, resident: Resident, but_for: Resident | None = None) -> bool:
+        """Whether nobody computes with it, nor with a module that it shares; `but_for` is known not to."""
+        partners = (partner for partner in self.partners(resident) if partner is not but_for)
+        return resident.pins == 0 and all(partner.pins == 0 for partner in partners)
 
     def idle(self, but: Resident | None = None) -> Iterator[Resident]:
         """The models without pins, the least recently used first."""
