@@ -5,33 +5,31 @@
   const root = document.documentElement;
   const languages = ["en", "th"];
 
+  // What the reader chose, in the browser's storage; where that is off, it lasts until the page is closed.
+  const choices = {};
   const memory = {
-    key: (name) => `diffuscope.${name}`,
     get(name) {
-      try { return localStorage.getItem(this.key(name)); } catch { return null; }
+      try { return localStorage.getItem(`diffuscope.${name}`); } catch { return choices[name] ?? null; }
     },
     set(name, value) {
       try {
-        if (value === null) localStorage.removeItem(this.key(name));
-        else localStorage.setItem(this.key(name), value);
-      } catch { /* storage is off: the choice lasts until the page is closed */ }
+        if (value === null) localStorage.removeItem(`diffuscope.${name}`);
+        else localStorage.setItem(`diffuscope.${name}`, value);
+      } catch { choices[name] = value; }
     },
   };
 
-  // Theme: Gradio follows ?__theme= if it is there, and the operating system if not.
+  // Theme: the operating system's until the reader chooses another. Gradio sets the class for the system's theme, when it
+  // starts and when the system changes; whoever sets it, the reader's choice is put back.
   const systemTheme = () => (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  const askGradioFor = (theme) => {
-    const url = new URL(location.href);
-    if (theme === null) url.searchParams.delete("__theme");
-    else url.searchParams.set("__theme", theme);
-    if (url.href !== location.href) history.replaceState(history.state, "", url);
+  const applyTheme = () => {
+    const dark = (memory.get("theme") ?? systemTheme()) === "dark";
+    if (document.body.classList.contains("dark") !== dark) document.body.classList.toggle("dark", dark);
   };
   const toggleTheme = () => {
     const chosen = document.body.classList.contains("dark") ? "light" : "dark";
-    document.body.classList.toggle("dark", chosen === "dark");
-    const kept = chosen === systemTheme() ? null : chosen;
-    memory.set("theme", kept);
-    askGradioFor(kept);
+    memory.set("theme", chosen === systemTheme() ? null : chosen);
+    applyTheme();
   };
 
   // Language: what was chosen here before, else what the owner set, else the browser's.
@@ -99,10 +97,11 @@
     document.title = bar ? `${bar.getAttribute("aria-valuenow")}% · Diffuscope` : "Diffuscope";
   };
   document.addEventListener("DOMContentLoaded", () => {
-    new MutationObserver(showProgressInTitle).observe(document.body, { childList: true, subtree: true, attributes: false });
+    applyTheme();
+    new MutationObserver(applyTheme).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    new MutationObserver(showProgressInTitle).observe(document.body, { childList: true, subtree: true });
   });
 
-  askGradioFor(memory.get("theme"));
   root.lang = chosenLanguage();
   window.diffuscope = { chosenLanguage, speak, toggleTheme, ready: () => root.classList.add("ready") };
 })();

@@ -12,6 +12,8 @@ from webui.errors import UserError
 _TEXT: Final = frozenset({"prompt", "negative_prompt", "model", "sampler"})
 _OPTIONAL: Final = frozenset({"width", "height"})
 _SHOWN_CHARACTERS: Final = 60
+_TOO_LARGE: Final = 2**53
+"""Where a JSON number stops being exact; nothing that can be asked for comes near."""
 
 
 def request_from_values(values: Mapping[str, object]) -> GenerateRequest:
@@ -38,21 +40,15 @@ def _typed(name: str, value: object) -> Any:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError("error.not_a_number", field=name, value=_shortened(value))
+    if abs(value) >= _TOO_LARGE:
+        raise UserError("error.number_too_large", field=name, limit=_TOO_LARGE)
     if name == "guidance_scale":
-        return _float(name, value)
+        return float(value)
     if isinstance(value, float) and not value.is_integer():  # neither infinity nor NaN is one
         raise UserError("error.not_a_whole_number", field=name, value=_shortened(value))
     return int(value)
 
 
-def _float(name: str, value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise UserError("error.not_a_number", field=name, value=_shortened(value)) from error
-
-
 def _shortened(value: object) -> str:
-    # Python refuses to print integers of more than 4300 digits, which JSON may hold.
-    text = "…" if isinstance(value, int) and value.bit_length() > 256 else str(value)
+    text = str(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"

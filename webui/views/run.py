@@ -119,6 +119,9 @@ def _busy_words(view: RunView, say: Translator) -> list[str]:
 
 
 def _count(progress: Progress, say: Translator) -> str:
+    """Steps while denoising; of everything else, whose unit means nothing to a reader, how much is done."""
+    if progress.phase != "phase.denoising":
+        return f"{100 * _fraction(progress):.0f} %" if progress.total else ""
     if progress.eta_seconds is None:
         return f"{progress.step}/{progress.total}"
     return say.text("create.step_count", step=progress.step, total=progress.total, eta=_duration(progress.eta_seconds))

@@ -1,0 +1,95 @@
+"""What a person does on the txt2img page, and what they see there."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page, expect
+
+RUN_MS = 120_000
+"""A first run imports torch and loads a model, on a machine that may be busy."""
+
+_WATCH_STEPS = """
+() => {
+  window.seen = { steps: [], previews: [] };
+  const note = (list, value) => { if (value && list.at(-1) !== value) list.push(value); };
+  new MutationObserver(() => {
+    note(window.seen.steps, document.querySelector("#status .status-count")?.textContent.match(/^\\d+(?=\\/)/)?.[0]);
+    note(window.seen.previews, document.querySelector("#preview img")?.src);
+  }).observe(document.body, { childList: true, subtree: true, attributes: true });
+}
+"""
+_DROP = """
+({ bytes, name, type }) => {
+  const data = Uint8Array.from(atob(bytes), (character) => character.charCodeAt(0));
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([data], name, { type }));
+  for (const kind of ["dragover", "drop"])
+    document.querySelector("#stage").dispatchEvent(
+      new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true }));
+}
+"""
+
+
+class CreateDriver:
+    """One open txt2img page."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.prompt = page.locator("#prompt textarea")
+        self.negative_prompt = page.locator("#negative-prompt textarea")
+        self.generate = page.locator("#generate")
+        self.stop = page.locator("#stop")
+        self.status = page.locator("#status")
+        self.alert = page.locator("#status [role=alert]")
+        self.notice = page.locator("#notice [role]")
+        self.parameters = page.locator("#parameters")
+        self.tokens = page.locator("#tokens")
+
+    def open(self) -> None:
+        self.page.goto(self.url)
+        expect(self.page.locator("html.ready")).to_be_attached(timeout=60_000)
+
+    def number(self, name: str) -> Locator:
+        """The box of a numeric field, by its id: "steps", "seed", "batch-count"."""
+        return self.page.locator(f"#{name} input[type=number]")
+
+    def set(self, name: str, value: object) -> None:
+        self.number(name).fill(str(value))
+
+    def watch_steps(self) -> None:
+        """From now on remember every step count and every preview that is shown."""
+        self.page.evaluate(_WATCH_STEPS)
+
+    def steps_seen(self) -> tuple[list[int], list[str]]:
+        seen = self.page.evaluate("() => window.seen")
+        return [int(value) for value in seen["steps"]], seen["previews"]
+
+    def wait_until_done(self) -> None:
+        expect(self.page.locator("#actions")).to_be_visible(timeout=RUN_MS)
+
+    def pictures(self) -> int:
+        return self.page.locator("#pictures .grid-container img").count()
+
+    def finished(self) -> Locator:
+        return self.status.get_by_text(re.compile(r"\d+ of \d+ pictures"))
+
+    def download(self, folder: Path) -> Path:
+        """Press the download button; the file as the browser saved it."""
+        with self.page.expect_download() as waiting:
+            self.page.locator("#download").click()
+        path = folder / waiting.value.suggested_filename
+        waiting.value.save_as(path)
+        return path
+
+    def drop(self, path: Path, mime_type: str = "image/png") -> None:
+        """Let a file fall somewhere on the page."""
+        content = base64.b64encode(path.read_bytes()).decode()
+        self.page.evaluate(_DROP, {"bytes": content, "name": path.name, "type": mime_type})
+
+    def speak(self, language: str) -> None:
+        """Press the language switch: "English" or "ไทย"."""
+        self.page.locator("#language").get_by_text(language, exact=True).click()

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import gradio as gr
+
+from webui.i18n import load_messages
+from webui.pages.frame import build_page
+from webui.pages.localize import Localizer, merged
+from webui.studio import Studio
+
+
+def test_what_was_built_in_one_language_is_said_in_another() -> None:
+    messages = load_messages()
+    page = Localizer(messages.translator("en"))
+    with gr.Blocks():
+        button = page.make(gr.Button, {"value": "create.generate"})
+        choice = page.make(gr.Dropdown, {"label": "create.model", "choices": lambda say: [(say.language, 1)]})
+    assert button.value == "Generate"
+    updates = page.updates(messages.translator("th"))
+    assert updates[button]["value"] == messages.text("th", "create.generate")
+    assert updates[choice]["choices"] == [("th", 1)]
+    assert "value" not in updates[choice], "the reader's choice must stay"
+
+
+def test_updates_of_different_properties_both_hold() -> None:
+    with gr.Blocks():
+        box = gr.Textbox()
+    result = merged({box: gr.update(label="a", value="old")}, {box: gr.update(value="new")})
+    assert result[box]["label"] == "a"
+    assert result[box]["value"] == "new"
+    assert merged({box: gr.update(label="a")}, {box: "plain"})[box] == "plain"
+
+
+def test_no_word_of_the_page_is_outside_the_registry(studio: Studio) -> None:
+    """Whatever text a component was built with changes when the language does."""
+    blocks = build_page(studio)
+    config = blocks.get_config_file()
+    tables = studio.messages.tables
+    names = {"Diffuscope", "English", "ไทย", "tiny"}
+    for component in config["components"]:
+        for name in ("label", "info", "placeholder"):
+            words = component["props"].get(name)
+            if words and component["props"].get("show_label", True) and words not in names:
+                assert words in tables["en"].values(), f"{component['type']}.{name}: {words!r}"
+
+
+def test_every_event_is_private_and_only_the_run_waits_in_the_queue(studio: Studio) -> None:
+    functions = list(build_page(studio).fns.values())
+    assert len(functions) > 10
+    queued = [function for function in functions if function.queue and function.fn is not None]
+    drawing = [function for function in queued if function.name == "_draw"]
+    assert len(drawing) == 1
+    assert drawing[0].concurrency_limit is None
+    assert all(function.api_visibility == "private" for function in functions if function.targets[0][1] != "unload")
