@@ -19,7 +19,7 @@ from transformers import (
 
 from tests.clip.samples import png
 from webui.clip.embed import ClipParts, Encoder
-from webui.clip.tokens import _byte_alphabet
+from webui.clip.tokens import byte_alphabet
 from webui.vision.pictures import PictureFile
 
 TINY = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -29,8 +29,8 @@ TINY = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
     """Bytes, bytes that end a word, and a few merges: "c a" -> "ca", and two bytes of a Thai letter."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    letters = list(_byte_alphabet())
-    first, second, _ = (letters[list(_byte_alphabet().values()).index(byte)] for byte in "ก".encode())
+    letters = list(byte_alphabet())
+    first, second, _ = (letters[list(byte_alphabet().values()).index(byte)] for byte in "ก".encode())
     merges = ["c a", "ca t</w>", f"{first} {second}"]
     vocabulary = [*letters, *(letter + "</w>" for letter in letters)]
     vocabulary += [merge.replace(" ", "") for merge in merges] + ["<|startoftext|>", "<|endoftext|>"]

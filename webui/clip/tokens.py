@@ -7,7 +7,7 @@ says which letters it touches and whether it shares one with the piece before it
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -133,9 +133,10 @@ def _pieces(tokenizer: Any, letters: Sequence[Letter], ids: Sequence[int]) -> li
     """Walk along the bytes of the letters, piece by piece; white space that no piece stands for is stepped over."""
     owners = [index for index, letter in enumerate(letters) for _ in letter.raw]  # byte -> the letter it belongs to
     raw = b"".join(letter.raw for letter in letters)
+    alphabet = byte_alphabet()
     position, pieces = 0, []
     for token_id, spelling in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
-        body = _bytes_of(spelling)
+        body = _bytes_of(spelling, alphabet)
         found = raw.find(body, position) if body else position
         if found < 0 or raw[position:found].strip():  # an unknown token, or one that is spelled unlike its text
             pieces.append(Piece(token_id, spelling, body, 0, 0, False, spelling.endswith(_WORD_END), True))
@@ -149,20 +150,19 @@ def _pieces(tokenizer: Any, letters: Sequence[Letter], ids: Sequence[int]) -> li
     return pieces
 
 
-def _bytes_of(spelling: str) -> bytes:
+def _bytes_of(spelling: str, alphabet: Mapping[str, int]) -> bytes:
     """The bytes that a vocabulary entry stands for: byte-level alphabet (CLIP) or sentencepiece (SigLIP)."""
     if fallback := _BYTE_FALLBACK.fullmatch(spelling):
         return bytes([int(fallback[1], 16)])
     body = spelling.removesuffix(_WORD_END)
-    alphabet = _byte_alphabet()
     if all(character in alphabet for character in body):
         return bytes(alphabet[character] for character in body)
     return body.replace("\u2581", " ").strip(" ").encode("utf-8", "surrogatepass")
 
 
-def _byte_alphabet() -> dict[str, int]:
+def byte_alphabet() -> dict[str, int]:
     """GPT-2's notation: a printable character for each of the 256 bytes (Radford et al. 2019, `bytes_to_unicode`)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
+    others = sorted({*range(256)} - {*printable})
     alphabet = {chr(byte): byte for byte in printable}
     return alphabet | {chr(256 + index): byte for index, byte in enumerate(others)}
