@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class BundledModels(BuildHookInterface):  # type: ignore[type-arg]
+class BundledModels(BuildHookInterface[BuilderConfig]):
     """Adds `models/emoji` to a wheel as `webui/bundled/emoji`; an editable install reads the checkout instead."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -30,8 +30,8 @@ for _name in [name for name in os.environ if name.startswith("DIFFUSCOPE_") and 
 # A busy machine is no failure.
 hypothesis.settings.register_profile("diffuscope", deadline=None)
 hypothesis.settings.load_profile("diffuscope")
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; more threads than cores only wait for each other
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Test processes share the cores: threads of the tiny models would mostly wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

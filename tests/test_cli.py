@@ -192,7 +192,7 @@ def test_several_pictures_and_folders_are_numbered(shell: Shell) -> None:
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_keeps_what_is_finished_and_nothing_half_made(shell: Shell, stop: signal.Signals) -> None:
     """Batch after batch of slow steps; once the first picture is there, the process is told to stop."""
-    many = ("--steps", "150", "--batch-count", "16", "--out", "cat.png")
+    many = ("--steps", "50", "--batch-count", "16", "--out", "cat.png")
     process = shell.start("generate", "a cat", "--model", "tiny", *many)
     hidden = None
     while hidden is None:
