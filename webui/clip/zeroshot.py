@@ -138,6 +138,7 @@ def answers_from_csv(table: str, names: Sequence[str], labels: Sequence[str]) ->
 
 def accuracy(result: ZeroShot, answers: Answers, k: int = 5) -> Accuracy:
     """Count right answers; pictures without one are left out."""
+    k = min(k, len(result.labels))
     order = ranking(result.cosine, axis=1)
     places: Mapping[int, int] = {
         row: int(np.flatnonzero(order[row] == right)[0]) for row, right in enumerate(answers.right) if right is not None

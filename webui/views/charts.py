@@ -61,18 +61,18 @@ def bar_chart(bars: Sequence[Bar], title: str) -> str:
 
 def line_chart(lines: Sequence[Line], title: str, x_name: str, y_name: str) -> str:
     """Lines over x from 0 to 1, y from the smallest to the largest value, both written at the axis."""
-    width, height, left, bottom = 480, 240, 56, 34
+    width, height, left, top, bottom = 480, 250, 56, 26, 34
     values = [y for line in lines for _, y in line.points]
     low, high = min(values, default=0.0), max(values, default=1.0)
     span = high - low or 1.0
 
     def at(x: float, y: float) -> str:
-        return f"{_n(left + x * (width - left - 12))},{_n((height - bottom - 10) * (1 - (y - low) / span) + 8)}"
+        return f"{_n(left + x * (width - left - 24))},{_n(top + (height - top - bottom) * (1 - (y - low) / span))}"
 
     drawn = [element("title", text(title))]
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         x, y = at(share, low).split(",")
-        drawn.append(element("line", x1=x, x2=x, y1="8", y2=y, stroke=_FAINT))
+        drawn.append(element("line", x1=x, x2=x, y1=_n(top), y2=y, stroke=_FAINT))
         drawn.append(_words(f"{share:.0%}", float(x), height - bottom + 14, "middle"))
     drawn += [_words(f"{value:.3f}", left - 6, float(at(0, value).split(",")[1]) + 4, "end") for value in (low, high)]
     for line, colour in zip(lines, (POSITIVE, NEGATIVE, _TEXT), strict=False):
@@ -82,7 +82,7 @@ def line_chart(lines: Sequence[Line], title: str, x_name: str, y_name: str) -> s
             element("polyline", points=points, fill="none", stroke=colour, stroke_width="2.5", stroke_dasharray=dash)
         )
     drawn.append(_words(x_name, (width + left) / 2, height - 4, "middle"))
-    drawn.append(_words(y_name, 4, height - bottom + 14, "start"))
+    drawn.append(_words(y_name, 4, 12, "start"))
     return element("div", _svg(width, height, drawn, "line-chart"), _key(lines), class_="chart")
 
 

@@ -13,12 +13,17 @@ _DOTTED_CIRCLE = "\u25cc"  # carries a vowel sign or tone mark that would otherw
 
 def render_token_strip(tokenized: TokenizedText, say: Translator) -> str:
     """One box a piece; pieces that share a letter stand joined in one. What was cut stands behind the strip."""
-    boxes = [_box([tokenized.pieces[i] for i in group], tokenized, say) for group in joined_pieces(tokenized)]
+    groups = joined_pieces(tokenized)
+    boxes = [_box([tokenized.pieces[i] for i in group], tokenized, say) for group in groups]
+    joined = element("p", text(say.text("score.tokens.joined")), class_="score-hint")
     count = element(
         "p", text(say.text("score.tokens.count", used=tokenized.used, limit=tokenized.limit)), class_="score-hint"
     )
     cut = element("p", text(say.text("score.tokens.cut")), " ", element("del", text(tokenized.cut_text)), dir="auto")
-    return element("div", element("ol", *boxes, class_="token-strip"), count, cut if tokenized.is_cut else "")
+    strip = element("ol", *boxes, class_="token-strip")
+    return element(
+        "div", strip, joined if any(len(group) > 1 for group in groups) else "", count, cut if tokenized.is_cut else ""
+    )
 
 
 def _box(pieces: list[Piece], tokenized: TokenizedText, say: Translator) -> str:
@@ -37,13 +42,11 @@ def _box(pieces: list[Piece], tokenized: TokenizedText, say: Translator) -> str:
         for piece in pieces
     ]
     joined = len(pieces) > 1
-    hint = say.text("score.tokens.joined", count=len(pieces)) if joined else ""
     return element(
         "li",
         element("span", text(shown), class_="letters", dir="auto"),
         element("span", text(raw), class_="bytes"),
         element("span", *chips, class_="pieces"),
-        element("span", text(hint), class_="hint") if joined else "",
         class_="joined" if joined else "",
     )
 
