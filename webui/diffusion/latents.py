@@ -67,9 +67,10 @@ def noise_level(scheduler: Any, timestep: torch.Tensor | float) -> float:
     index = scheduler.step_index
     if index is None:
         index = scheduler.index_for_timestep(timestep)
-    midway = hasattr(scheduler, "sigmas_interpol") and not scheduler.state_in_first_order
-    sigmas = scheduler.sigmas_interpol if midway else scheduler.sigmas
-    return float(sigmas[index])
+    if hasattr(scheduler, "sigmas_interpol") and not scheduler.state_in_first_order:
+        ancestral = hasattr(scheduler, "sigmas_up")  # keeps its midpoints one place earlier
+        return float(scheduler.sigmas_interpol[index - 1 if ancestral else index])
+    return float(scheduler.sigmas[index])
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ or flow-matching models, which draw noise with a Stable Diffusion 1.x U-Net.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 
 Space = Literal["alpha", "sigma"]
 
+_TRAINED_WITH: Final = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
+    "rescale_betas_zero_snr",
+)
 _KARRAS_BY_DEFAULT: Final = frozenset({"DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2S", "DPM2", "DPM2 a"})
 
 
@@ -25,8 +35,7 @@ _KARRAS_BY_DEFAULT: Final = frozenset({"DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2S", "
 class Sampler:
     """How one sampler is made from a model's own scheduler config.
 
-    `scheduler` is a diffusers class name; `overrides` go over the model's config, so that the result does not depend
-    on which scheduler the model happened to be saved with. `name` splits into A1111's two infotext fields, `method`
+    `scheduler` is a diffusers class name and `overrides` its options beside what the model was trained with. `name` splits into A1111's two infotext fields, `method`
     ("DPM++ 2M") and `schedule` ("Karras", or None). `space` is the scaling of the latents it works on: "alpha" is
     x = sqrt(a) x0 + sqrt(1 - a) eps, "sigma" is x = x0 + sigma eps. `calls_per_step` is the number of U-Net calls a
     step costs, but for the last.
@@ -114,11 +123,15 @@ def sampler_from_infotext(method: str, schedule: str | None = None) -> str | Non
 def build_scheduler(name: str, config: Mapping[str, Any]) -> SchedulerMixin:
     """A fresh scheduler, to be used for one run only: it holds the run's state.
 
-    `config` is the model's own (`pipe.scheduler.config`): betas and prediction type come from there.
+    `config` is the model's own (`pipe.scheduler.config`). Only what the model was trained with is taken from there:
+    `from_config` would hand on all options that two classes share, so that the sampler a model happened to be saved
+    with would change, or break, the others.
     """
     import diffusers
 
     sampler = find_sampler(name)
     scheduler_class = getattr(diffusers, sampler.scheduler)
-    scheduler: SchedulerMixin = scheduler_class.from_config(config, **sampler.overrides)
+    known = inspect.signature(scheduler_class.__init__).parameters
+    trained = {option: config[option] for option in _TRAINED_WITH if option in config and option in known}
+    scheduler: SchedulerMixin = scheduler_class(**trained, **sampler.overrides)
     return scheduler

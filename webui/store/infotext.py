@@ -34,6 +34,7 @@ _EXACT_NEGATIVE: Final = "Exact negative prompt"
 # A1111's re_param_code with the repetition made unambiguous, so that hostile text cannot make it slow.
 _FIELD: Final = re.compile(r'\s*(\w[\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _MIN_FIELDS: Final = 3
+_MAX_MODEL_NAME: Final = 200
 _NUMBERS: Final[Mapping[str, tuple[str, Callable[[str], int | float]]]] = {
     "Steps": ("steps", int),
     "CFG scale": ("guidance_scale", float),
@@ -206,6 +207,8 @@ def _read_field(name: str, value: str) -> dict[str, Any]:
         width, _, height = value.partition("x")
         return {"width": _number(name, width, int), "height": _number(name, height, int)}
     if name == "Model":
+        if len(value) > _MAX_MODEL_NAME or not value.isprintable():
+            raise UserError("infotext.bad_value", name=name, value=_shortened(value))
         return {"model": value}
     if name not in _NUMBERS:
         raise UserError("infotext.unknown_field", name=_shortened(name), value=_shortened(value))
@@ -241,4 +244,5 @@ def _shortest(number: float) -> str:
 
 
 def _shortened(text: str, limit: int = 80) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    printable = "".join(character if character.isprintable() else "\ufffd" for character in text[:limit])
+    return printable if len(text) <= limit else printable[: limit - 1] + "…"
