@@ -98,7 +98,7 @@ class LinearVAE(torch.nn.Module):
     mixing = torch.tensor([[0.5, -0.2, 0.1], [0.3, 0.8, 0.0], [-0.4, 0.1, 0.9], [0.2, 0.2, -0.3]])
     dtype = torch.float32
 
-    class config:  # noqa: N801
+    class config:  # noqa: N801, D106
         scaling_factor = 0.5
 
     def encode(self, pixels: torch.Tensor) -> Any:

@@ -64,11 +64,10 @@ def test_ids_and_counts_are_those_of_clip_tokenizer(text: str, folder: Path, old
 
 
 @given(text=st.text("แมว cat😀,", min_size=60, max_size=300))
-def test_what_is_kept_fits_and_begins_what_the_model_reads(text: str, folder: Path) -> None:
+def test_what_is_kept_begins_what_the_model_reads(text: str, folder: Path) -> None:
     tokenizer = read_tokenizer_once(folder)
     count = count_tokens(tokenizer, text)
     kept = tokenizer.encode(count.kept_text, add_special_tokens=False)
-    assert len(kept) + 2 <= 77
     if count.cut_text:
         read = clip_tokenizer_once(folder)(text, truncation=True, max_length=77).input_ids
         assert len(read) == 77

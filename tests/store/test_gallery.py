@@ -83,7 +83,9 @@ for seed in range(20):
 
 def test_processes_never_share_a_number(tmp_path: Path) -> None:
     savers = [
-        subprocess.Popen([sys.executable, "-c", SAVER, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", SAVER, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for _ in range(3)
     ]
     for saver in savers:

@@ -74,7 +74,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         else:
             vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
             merges = _read_merges(folder / "merges.txt")
-        return _clip_tokenizer(vocabulary, merges)
+        return _clip_tokenizer(vocabulary, merges, _read_config(folder / "tokenizer_config.json"))
     # The tokenizers library raises bare Exception for a vocabulary that does not fit its merges.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -94,7 +94,18 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
     return [(first, second) for first, second in pairs]
 
 
-def _clip_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+def _read_config(path: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return config
+
+
+def _found_after_lowercasing(token: str, config: dict[str, Any]) -> bool:
+    """Whether "<|EndOfText|>" in a prompt is the token too: Stable Diffusion 1.x declares it so ("normalized")."""
+    declared = (*config.get("added_tokens_decoder", {}).values(), config.get("bos_token"), config.get("eos_token"))
+    return any(bool(other["normalized"]) for other in declared if isinstance(other, dict) and other["content"] == token)
+
+
+def _clip_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]], config: dict[str, Any]) -> Tokenizer:
     """As transformers/models/clip/tokenization_clip.py."""
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -112,5 +123,10 @@ def _clip_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -
     tokenizer.post_processor = processors.RobertaProcessing(
         (_END, vocabulary[_END]), (_START, vocabulary[_START]), trim_offsets=False, add_prefix_space=False
     )
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (_START, _END)])
+    tokenizer.add_special_tokens(
+        [
+            AddedToken(token, special=True, normalized=_found_after_lowercasing(token, config))
+            for token in (_START, _END)
+        ]
+    )
     return tokenizer

@@ -35,10 +35,10 @@ _KARRAS_BY_DEFAULT: Final = frozenset({"DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2S", "
 class Sampler:
     """How one sampler is made from a model's own scheduler config.
 
-    `scheduler` is a diffusers class name and `overrides` its options beside what the model was trained with. `name` splits into A1111's two infotext fields, `method`
-    ("DPM++ 2M") and `schedule` ("Karras", or None). `space` is the scaling of the latents it works on: "alpha" is
-    x = sqrt(a) x0 + sqrt(1 - a) eps, "sigma" is x = x0 + sigma eps. `calls_per_step` is the number of U-Net calls a
-    step costs, but for the last.
+    `scheduler` is a diffusers class name and `overrides` its options beside what the model was trained with. `name`
+    splits into A1111's two infotext fields, `method` ("DPM++ 2M") and `schedule` ("Karras", or None). `space` is the
+    scaling of the latents it works on: "alpha" is x = sqrt(a) x0 + sqrt(1 - a) eps, "sigma" is x = x0 + sigma eps.
+    `calls_per_step` is the number of U-Net calls a step costs, but for the last.
     """
 
     method: str
