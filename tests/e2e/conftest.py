@@ -2,72 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
-from tests.conftest import ROOT
 from tests.e2e.driver import CreateDriver
-
-_FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-_START_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class Served:
-    """A running `diffuscope serve`: its address, and the folder where it saves pictures."""
-
-    url: str
-    outputs: Path
-    process: subprocess.Popen[str]
-    said: list[str]
-
-    def stop(self) -> int:
-        self.process.terminate()
-        return self.process.wait(60)
-
-
-def serve(data_dir: Path, models_dir: Path, port: int = 0, *flags: str) -> Served:
-    """Start the command and wait for the line that says where the page is."""
-    command = [sys.executable, "-m", "webui", "--data-dir", str(data_dir), "--models-dir", str(models_dir)]
-    process = subprocess.Popen(
-        [*command, "serve", "--port", str(port), *flags],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    said: list[str] = []
-    assert process.stdout is not None
-    url = _read_address(process.stdout, said)
-    threading.Thread(target=said.extend, args=(process.stdout,), daemon=True).start()
-    return Served(url, data_dir / "outputs", process, said)
-
-
-def _read_address(lines: IO[str], said: list[str]) -> str:
-    for line in lines:
-        said.append(line)
-        if match := re.search(r"http://127\.0\.0\.1:\d+/", line):
-            return match[0]
-    raise AssertionError("diffuscope serve ended: " + "".join(said))
+from tests.e2e.served import Served, launch_chromium, serve
 
 
 @pytest.fixture(scope="session")
@@ -88,9 +32,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterat
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    executable = os.environ.get("DIFFUSCOPE_CHROMIUM", "/usr/bin/chromium")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=_FLAGS)
+        chromium = launch_chromium(playwright)
         yield chromium
         chromium.close()
 

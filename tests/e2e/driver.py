@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
@@ -44,7 +43,7 @@ class CreateDriver:
         self.generate = page.locator("#generate")
         self.stop = page.locator("#stop")
         self.status = page.locator("#status")
-        self.alert = page.locator("#status [role=alert]")
+        self.alert = page.locator("#problem [role=alert]")
         self.notice = page.locator("#notice [role]")
         self.parameters = page.locator("#parameters")
         self.tokens = page.locator("#tokens")
@@ -71,11 +70,9 @@ class CreateDriver:
     def wait_until_done(self) -> None:
         expect(self.page.locator("#actions")).to_be_visible(timeout=RUN_MS)
 
-    def pictures(self) -> int:
-        return self.page.locator("#pictures .grid-container img").count()
-
-    def finished(self) -> Locator:
-        return self.status.get_by_text(re.compile(r"\d+ of \d+ pictures"))
+    def expect_pictures(self, count: int) -> None:
+        """That many pictures are, or soon will be, in the gallery."""
+        expect(self.page.locator("#pictures .grid-container img")).to_have_count(count)
 
     def download(self, folder: Path) -> Path:
         """Press the download button; the file as the browser saved it."""

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import Served, Visitors, serve
+from tests.e2e.conftest import Visitors
 from tests.e2e.driver import RUN_MS, CreateDriver
+from tests.e2e.served import Served, serve
 from webui.store.infotext import read_infotext
 
 SLOW_STEPS = 150
@@ -62,6 +63,7 @@ def test_ctrl_enter_starts_and_escape_stops_while_the_prompt_has_the_focus(creat
     create.page.keyboard.press("Control+Enter")
     expect(create.stop).to_be_visible()
     expect(create.page.locator("#preview img").first).to_be_attached(timeout=RUN_MS)
+    expect(create.page).to_have_title(re.compile(r"^\d+% · Diffuscope$"))
     create.page.keyboard.press("Escape")
     expect(create.status).to_contain_text("Stopped; 0 of 1", timeout=RUN_MS)
     expect(create.generate).to_be_visible()
@@ -78,7 +80,7 @@ def test_stop_keeps_what_is_finished(create: CreateDriver, server: Served) -> No
     kept = len(set(server.outputs.rglob("*.png")) - before)
     assert 1 <= kept < 4
     expect(create.status).to_contain_text(f"{kept} of 4")
-    assert create.pictures() == kept
+    create.expect_pictures(kept)
     expect(create.page.locator("#download")).to_be_visible()
 
 
@@ -237,6 +239,10 @@ def test_the_seed_buttons_and_reuse_fill_the_form(create: CreateDriver) -> None:
     create.page.locator("#reuse").click()
     expect(create.prompt).to_have_value("a duck")
     expect(create.number("seed")).to_have_value(seed)
+    create.set("width", 17)
+    create.page.keyboard.press("Control+Enter")
+    expect(create.alert).to_be_visible()
+    create.expect_pictures(1)
     create.page.locator("[data-copy]").click()
     copied: str = create.page.evaluate("() => navigator.clipboard.readText()")
     assert copied.startswith("a duck\nSteps: 2, ")

@@ -5,7 +5,7 @@ import pytest
 from webui.errors import UserError
 from webui.i18n import LANGUAGES, Language, load_messages
 from webui.runtime.jobs import Progress
-from webui.views.run import RunPhase, RunView, render_preview, render_status
+from webui.views.run import RunPhase, RunView, render_preview, render_problem, render_status
 
 MESSAGES = load_messages()
 ENGLISH = MESSAGES.translator("en")
@@ -16,7 +16,8 @@ ENGLISH = MESSAGES.translator("en")
 def test_every_phase_can_be_said_in_every_language(phase: RunPhase, language: Language) -> None:
     view = RunView(phase, progress=Progress(1, 4, "phase.denoising", 3.0), wanted=2, finished=1)
     status = render_status(view, MESSAGES.translator(language))
-    assert bool(status) is (phase is not RunPhase.IDLE)
+    assert bool(status) is (phase not in (RunPhase.IDLE, RunPhase.FAILED))
+    assert bool(render_problem(view, MESSAGES.translator(language))) is (phase is RunPhase.FAILED)
     assert ("progressbar" in status) is phase.busy
     assert render_preview(view, MESSAGES.translator(language))
 
@@ -35,14 +36,14 @@ def test_loading_is_told_in_percent() -> None:
 
 def test_a_failure_is_an_alert_and_its_values_are_escaped() -> None:
     error = UserError("error.unknown_sampler", name="<script>alert(1)</script>", known="Euler")
-    status = render_status(RunView(RunPhase.FAILED, error=error), ENGLISH)
-    assert 'role="alert"' in status
-    assert "<script>" not in status
-    assert "&lt;script&gt;" in status
+    problem = render_problem(RunView(RunPhase.FAILED, error=error), ENGLISH)
+    assert 'role="alert"' in problem
+    assert "<script>" not in problem
+    assert "&lt;script&gt;" in problem
 
 
 def test_a_defect_is_one_general_sentence() -> None:
-    assert MESSAGES.text("en", "create.unexpected") in render_status(RunView(RunPhase.FAILED), ENGLISH)
+    assert MESSAGES.text("en", "create.unexpected") in render_problem(RunView(RunPhase.FAILED), ENGLISH)
 
 
 def test_previews_are_data_urls_labelled_as_approximate() -> None:

@@ -1,5 +1,5 @@
 // What the page needs before and beside Gradio: the reader's language and theme, keys, dropped pictures, copying.
-// It is inlined into <head>, so that the theme is right before anything is painted.
+// Gradio puts it into <head> when its own script starts, before it paints the page.
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -72,7 +72,7 @@
   document.addEventListener("drop", (event) => {
     root.classList.remove("dropping");
     if (!carriesFiles(event) || event.dataTransfer.files.length === 0) return;
-    const input = document.querySelector("#from-picture input[type=file], input#from-picture, #from-picture + input, .from-picture input[type=file]");
+    const input = document.querySelector("#from-picture")?.parentElement.querySelector(":scope > input[type=file]");
     if (!input) return;
     event.preventDefault();
     event.stopPropagation();
@@ -96,11 +96,13 @@
     const bar = document.querySelector("#status [role=progressbar]");
     document.title = bar ? `${bar.getAttribute("aria-valuenow")}% · Diffuscope` : "Diffuscope";
   };
-  document.addEventListener("DOMContentLoaded", () => {
+  const attend = () => {
     applyTheme();
     new MutationObserver(applyTheme).observe(document.body, { attributes: true, attributeFilter: ["class"] });
     new MutationObserver(showProgressInTitle).observe(document.body, { childList: true, subtree: true });
-  });
+  };
+  if (document.body) attend();
+  else document.addEventListener("DOMContentLoaded", attend);
 
   root.lang = chosenLanguage();
   window.diffuscope = { chosenLanguage, speak, toggleTheme, ready: () => root.classList.add("ready") };

@@ -17,7 +17,7 @@ from webui.i18n import Translator
 from webui.pages import create_form as form_parts
 from webui.pages.create_form import CreateForm
 from webui.pages.create_run import Run, follow_run
-from webui.pages.create_stage import Stage, build_stage, drawn_from, selected_picture
+from webui.pages.create_stage import Stage, build_controls, build_stage, drawn_from, selected_picture
 from webui.pages.localize import QUIET, Localizer, Updates, merged
 from webui.pages.reader import Readers, owner_of
 from webui.pages.saved_form import usable_values
@@ -71,11 +71,10 @@ class CreatePage:
         with gr.Row(elem_id="create"):
             with gr.Column(elem_id="ask", elem_classes="card"):
                 prompt, negative_prompt, tokens, suggestions = form_parts.build_prompts(page, defaults.prompt)
-                generate = page.make(gr.Button, {"value": "create.generate"}, variant="primary", elem_id="generate")
-                stop = page.make(gr.Button, {"value": "create.stop"}, variant="stop", visible=False, elem_id="stop")
+                controls = build_controls(page)
                 notice = gr.HTML(apply_default_css=False, elem_id="notice")
             with gr.Column(elem_id="stage"):
-                stage = build_stage(page, generate, stop)
+                stage = build_stage(page, controls)
             with gr.Column(elem_id="knobs", elem_classes="card"):
                 choices = form_parts.model_choices(entries)
                 model, about, sampler, steps, guidance = form_parts.build_sampling(page, choices, defaults, limits)
@@ -121,7 +120,7 @@ class CreatePage:
         """Everything that `said_again` changes."""
         stage = self.stage
         beside = [self.tokens, self.about_model, self.suggestions, self.notice, self.form.prompt]
-        return [stage.status, stage.preview, stage.parameters, *beside]
+        return [stage.status, stage.preview, stage.parameters, stage.controls.problem, *beside]
 
     def kept(self) -> list[Block]:
         """The components that hold the fields of `Kept`, in their order."""
@@ -133,8 +132,9 @@ class CreatePage:
 
     def _wire_run(self) -> None:
         stage = self.stage
-        stage.generate.click(
+        stage.controls.generate.click(
             self._draw,
+            inputs=[stage.run],
             inputs_kwargs=self.form.by_name(),
             outputs=stage.outputs(),
             preprocess=False,  # `request_from_values` checks everything, in the reader's language
@@ -142,7 +142,7 @@ class CreatePage:
             show_progress="hidden",
             api_visibility="private",
         )
-        stage.stop.click(self._stop, outputs=[stage.stop], **QUIET)
+        stage.controls.stop.click(self._stop, outputs=[stage.controls.stop], **QUIET)
         stage.pictures.select(
             self._select, inputs=[stage.run], outputs=[stage.parameters, stage.download, stage.selected], **QUIET
         )
@@ -179,10 +179,10 @@ class CreatePage:
             **QUIET,
         )
 
-    def _draw(self, request: gr.Request, **values: object) -> Iterator[Updates]:
+    def _draw(self, shown: Run, request: gr.Request, **values: object) -> Iterator[Updates]:
         """Draw what the form asks for and show every step."""
         before: Run | None = None
-        for run in follow_run(self.studio, values, owner_of(request)):
+        for run in follow_run(self.studio, values, owner_of(request), shown.pictures):
             yield self.stage.show(run, before, self.readers.translator(request))
             before = run
 

@@ -25,17 +25,20 @@ class Run:
     pictures: tuple[SavedPicture, ...] = ()
 
 
-def follow_run(studio: Studio, values: Mapping[str, object], owner: str) -> Iterator[Run]:
+def follow_run(
+    studio: Studio, values: Mapping[str, object], owner: str, shown: tuple[SavedPicture, ...] = ()
+) -> Iterator[Run]:
     """Start a job for the form's values and yield the run anew for everything that happens to it.
 
-    Ends with a run that is done, stopped or failed. However the iteration ends (a closed page closes the generator),
-    the job is cancelled and waited for, so that nothing goes on drawing for nobody.
+    Ends with a run that is done, stopped or failed; a request that is refused leaves the pictures that are `shown`.
+    However the iteration ends (a closed page closes the generator), the job is cancelled and waited for, so that
+    nothing goes on drawing for nobody.
     """
     try:
         request = prepare_request(studio, request_from_values(values))
         job = studio.jobs.submit(lambda context: draw_pictures(studio, request, context), owner=owner, kind="txt2img")
     except UserError as error:
-        yield Run(RunView(RunPhase.FAILED, error=error))
+        yield Run(RunView(RunPhase.FAILED, error=error), shown)
         return
     run = Run(RunView(RunPhase.WAITING, wanted=request.batch_count * request.batch_size))
     try:

@@ -14,7 +14,16 @@ from webui.pages.localize import Localizer, Updates
 from webui.store.gallery import SavedPicture
 from webui.store.infotext import parse_infotext
 from webui.views.parameters import render_parameters
-from webui.views.run import render_preview, render_status
+from webui.views.run import render_preview, render_problem, render_status
+
+
+@dataclass(frozen=True, slots=True)
+class RunControls:
+    """What stands under the prompt and follows the run: one of the two buttons, and why a run failed."""
+
+    generate: gr.Button
+    stop: gr.Button
+    problem: gr.HTML
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +37,7 @@ class Stage:
     download: gr.DownloadButton
     reuse: gr.Button
     parameters: gr.HTML
-    generate: gr.Button
-    stop: gr.Button
+    controls: RunControls
     run: gr.State
     selected: gr.State
 
@@ -37,7 +45,7 @@ class Stage:
         """Everything that a run changes."""
         return [
             self.preview, self.pictures, self.status, self.actions, self.download, self.parameters,
-            self.generate, self.stop, self.run, self.selected,
+            self.controls.generate, self.controls.stop, self.controls.problem, self.run, self.selected,
         ]  # fmt: skip
 
     def show(self, run: Run, before: Run | None, say: Translator) -> Updates:
@@ -46,6 +54,7 @@ class Stage:
         updates: Updates = {
             self.run: run,
             self.status: render_status(view, say),
+            self.controls.problem: render_problem(view, say),
             self.preview: gr.update(value=render_preview(view, say), visible=view.phase.busy or not run.pictures),
         }
         if before is None or before.view.phase.busy != view.phase.busy:
@@ -68,6 +77,7 @@ class Stage:
         picture = selected_picture(run, selected)
         updates: Updates = {
             self.status: render_status(run.view, say),
+            self.controls.problem: render_problem(run.view, say),
             self.preview: render_preview(run.view, say),
         }
         if picture is not None and not run.view.phase.busy:
@@ -78,8 +88,8 @@ class Stage:
         """From the form to the run or back: which button there is, and whether pictures are looked at."""
         busy, finished = run.view.phase.busy, bool(run.pictures) and not run.view.phase.busy
         updates: Updates = {
-            self.generate: gr.update(visible=not busy),
-            self.stop: gr.update(visible=busy, interactive=True),
+            self.controls.generate: gr.update(visible=not busy),
+            self.controls.stop: gr.update(visible=busy, interactive=True),
             self.actions: gr.update(visible=finished),
             self.pictures: gr.update(visible=finished),
         }
@@ -100,8 +110,17 @@ def drawn_from(picture: SavedPicture) -> GenerateRequest:
     return parse_infotext(picture.infotext).over(GenerateRequest(prompt=""))
 
 
-def build_stage(page: Localizer, generate: gr.Button, stop: gr.Button) -> Stage:
-    """Lay out the stage; the two buttons stand under the prompt but follow the run."""
+def build_controls(page: Localizer) -> RunControls:
+    """Lay out the buttons and the place for a failure."""
+    return RunControls(
+        generate=page.make(gr.Button, {"value": "create.generate"}, variant="primary", elem_id="generate"),
+        stop=page.make(gr.Button, {"value": "create.stop"}, variant="stop", visible=False, elem_id="stop"),
+        problem=gr.HTML(apply_default_css=False, elem_id="problem"),
+    )
+
+
+def build_stage(page: Localizer, controls: RunControls) -> Stage:
+    """Lay out the stage, which a run started by `controls` plays on."""
     preview = page.make(
         gr.HTML, {"value": lambda say: render_preview(Run().view, say)}, apply_default_css=False, elem_id="preview"
     )
@@ -123,5 +142,5 @@ def build_stage(page: Localizer, generate: gr.Button, stop: gr.Button) -> Stage:
         reuse = page.make(gr.Button, {"value": "create.reuse"}, size="md", elem_id="reuse")
     parameters = gr.HTML(apply_default_css=False, elem_id="parameters")
     return Stage(
-        preview, pictures, status, actions, download, reuse, parameters, generate, stop, gr.State(Run()), gr.State(0)
+        preview, pictures, status, actions, download, reuse, parameters, controls, gr.State(Run()), gr.State(0)
     )

@@ -43,7 +43,7 @@ def build_page(studio: Studio) -> gr.Blocks:
 
 
 def page_head(owners_language: Language | None) -> str:
-    """What goes into <head>: the style sheet, and the script that must run before anything is painted.
+    """What goes into <head>: the style sheet, and the script that must run before the page is painted.
 
     Gradio has a place of its own for style sheets, but rewrites their selectors. `owners_language` is for the script.
     """

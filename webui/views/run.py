@@ -63,12 +63,18 @@ def render_preview(view: RunView, say: Translator) -> str:
     return element("div", *lines, class_="stage-empty")
 
 
-def render_status(view: RunView, say: Translator) -> str:
-    """One line on where the run is, with a progress bar while it runs; a failure is announced to screen readers."""
-    if view.phase is RunPhase.IDLE:
+def render_problem(view: RunView, say: Translator) -> str:
+    """Why a run failed, in one sentence that screen readers announce; nothing for any other run."""
+    if view.phase is not RunPhase.FAILED:
         return ""
-    if view.phase is RunPhase.FAILED:
-        return element("div", text(_failure(view, say)), class_="status status-failed", role="alert")
+    sentence = say.error(view.error) if view.error is not None else say.text("create.unexpected")
+    return element("div", text(sentence), class_="status-failed", role="alert")
+
+
+def render_status(view: RunView, say: Translator) -> str:
+    """One line on where the run is, with a progress bar while it runs; a failure is `render_problem`'s."""
+    if view.phase in (RunPhase.IDLE, RunPhase.FAILED):
+        return ""
     if not view.phase.busy:
         return element("div", text(_outcome(view, say)), class_="status", role="status")
     fraction = _fraction(view.progress)
@@ -90,10 +96,6 @@ def _figure(jpegs: tuple[bytes, ...], say: Translator) -> str:
     columns = math.ceil(math.sqrt(len(jpegs)))
     grid = element("div", *images, class_="preview-grid", style=f"grid-template-columns:repeat({columns},1fr)")
     return element("figure", grid, element("figcaption", text(say.text("create.preview"))), class_="stage-preview")
-
-
-def _failure(view: RunView, say: Translator) -> str:
-    return say.error(view.error) if view.error is not None else say.text("create.unexpected")
 
 
 def _outcome(view: RunView, say: Translator) -> str:
