@@ -86,6 +86,11 @@ def test_help_tells_the_exit_codes(shell: Shell, command: Sequence[str]) -> None
 def test_help_speaks_the_language_of_the_terminal(shell: Shell) -> None:
     assert "พอร์ต" in shell.run("serve", "--help", LC_ALL="th_TH.UTF-8").stdout
     assert "พอร์ต" in shell.run("--language", "th", "serve", "--help").stdout
+    assert "พอร์ต" in shell.run("serve", "--language", "th", "--help").stdout
+
+
+def test_an_unknown_language_is_refused(shell: Shell) -> None:
+    assert_refused(shell.run("models", "--language", "de"), "language", "--language")
 
 
 def test_no_command_shows_the_help(shell: Shell) -> None:

@@ -107,7 +107,7 @@ def _add_global_flags(app: typer.Typer, say: Translator) -> None:
         config: Path | None = _config_flag(say),
         data_dir: Path | None = _data_dir_flag(say),
         models_dir: Path | None = _models_dir_flag(say),
-        language: str | None = typer.Option(None, metavar="|".join(LANGUAGES), help=say.text("cli.language")),
+        language: str | None = _language_flag(say),
         version: bool = typer.Option(  # noqa: ARG001 - its callback has acted already
             False, "--version", callback=show_version, is_eager=True, help=say.text("cli.version")
         ),
@@ -125,8 +125,9 @@ def _add_serve(app: typer.Typer, say: Translator) -> None:
         config: Path | None = _config_flag(say),
         data_dir: Path | None = _data_dir_flag(say),
         models_dir: Path | None = _models_dir_flag(say),
+        language: str | None = _language_flag(say),
     ) -> None:
-        settings = _settings(context, config, data_dir, models_dir, host=host, port=port, share=share)
+        settings = _settings(context, config, data_dir, models_dir, language, host=host, port=port, share=share)
         from webui.server import serve as serve_page
         from webui.studio import open_studio
 
@@ -158,8 +159,9 @@ def _add_generate(app: typer.Typer, say: Translator) -> None:
         config: Path | None = _config_flag(say),
         data_dir: Path | None = _data_dir_flag(say),
         models_dir: Path | None = _models_dir_flag(say),
+        language: str | None = _language_flag(say),
     ) -> int:
-        settings = _settings(context, config, data_dir, models_dir)
+        settings = _settings(context, config, data_dir, models_dir, language)
         request = GenerateRequest(
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -197,8 +199,9 @@ def _add_score(app: typer.Typer, say: Translator) -> None:
         config: Path | None = _config_flag(say),
         data_dir: Path | None = _data_dir_flag(say),
         models_dir: Path | None = _models_dir_flag(say),
+        language: str | None = _language_flag(say),
     ) -> int:
-        settings = _settings(context, config, data_dir, models_dir)
+        settings = _settings(context, config, data_dir, models_dir, language)
         from webui.clip.request import ScoreRequest
         from webui.terminal import describe_scores, score_as_json, score_in_terminal
         from webui.views.rankings import remarks
@@ -220,8 +223,9 @@ def _add_models(app: typer.Typer, say: Translator) -> None:
         config: Path | None = _config_flag(say),
         data_dir: Path | None = _data_dir_flag(say),
         models_dir: Path | None = _models_dir_flag(say),
+        language: str | None = _language_flag(say),
     ) -> None:
-        settings = _settings(context, config, data_dir, models_dir)
+        settings = _settings(context, config, data_dir, models_dir, language)
         from webui.runtime.catalog import Catalog
         from webui.settings import bundled_models_dir
         from webui.terminal import describe_model, model_as_json
@@ -248,12 +252,21 @@ def _models_dir_flag(say: Translator) -> Any:
     return typer.Option(None, "--models-dir", metavar="FOLDER", help=say.text("cli.models_dir"))
 
 
+def _language_flag(say: Translator) -> Any:
+    return typer.Option(None, "--language", metavar="|".join(LANGUAGES), help=say.text("cli.language"))
+
+
 def _settings(
-    context: typer.Context, config: Path | None, data_dir: Path | None, models_dir: Path | None, **flags: object
+    context: typer.Context,
+    config: Path | None,
+    data_dir: Path | None,
+    models_dir: Path | None,
+    language: str | None,
+    **flags: object,
 ) -> Settings:
     """The settings from the global flags, before or after the command's name, and the command's own."""
     given: dict[str, Any] = dict(context.obj or {})
-    own = {"config": config, "data_dir": data_dir, "models_dir": models_dir, **flags}
+    own = {"config": config, "data_dir": data_dir, "models_dir": models_dir, "language": language, **flags}
     given.update({name: value for name, value in own.items() if value is not None})
     return load_settings(**given)
 

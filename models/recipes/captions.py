@@ -85,7 +85,9 @@ def _describe_en(scene: Scene, concepts: Sequence[Concept], mention: Mention, ch
     phrases = [_phrase_en(placed, concepts[placed.concept], mention, scene, choose) for placed in scene.objects]
     text = f" {choose(('and', 'and', 'next to'))} ".join(phrases)
     if scene.is_pair and mention.place:
-        text = " and ".join(f"{phrase} {EN_PLACES[p.place][0]}" for phrase, p in zip(phrases, scene.objects))
+        text = " and ".join(
+            f"{phrase} {EN_PLACES[p.place][0]}" for phrase, p in zip(phrases, scene.objects, strict=True)
+        )
     if mention.background:
         colour = BACKGROUNDS[scene.background].en
         article = "an" if colour[0] in "aeiou" else "a"
@@ -131,5 +133,6 @@ def vocabulary_corpus(concepts: Sequence[Concept]) -> list[str]:
     wordings = [EN_SIZES, TH_SIZES, EN_PLACES, TH_PLACES]
     grammar = [phrase for wording in wordings for phrases in wording.values() for phrase in phrases]
     grammar += [colour for background in BACKGROUNDS for colour in (background.en, background.th)]
-    grammar += ["a picture of a cat and an owl next to the dog", "on a blue background", "กับ", "และ", "บน", "พื้นหลังสี", "พื้นสี"]
+    grammar += ["a picture of a cat and an owl next to the dog", "on a blue background"]
+    grammar += ["กับ", "และ", "บน", "พื้นหลังสี", "พื้นสี"]
     return names * 4 + grammar * 50

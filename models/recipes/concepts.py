@@ -27,6 +27,7 @@ class Concept:
     article: str | None = None
 
     def name(self, language: str) -> str:
+        """The usual name."""
         return self.names[language][0]
 
     def english_phrase(self, name: str) -> str:
@@ -73,6 +74,7 @@ def _check_names_are_unique(concepts: Sequence[Concept]) -> None:
 
 
 def main() -> None:
+    """Print where the names come from."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--annotations",

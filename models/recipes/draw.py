@@ -85,9 +85,7 @@ def _scale(glyph: Image.Image, pixels: int) -> Sprite:
     return Sprite(rgba[..., :3] * alpha, 1 - alpha)
 
 
-def draw(
-    scene: Scene, sheet: SpriteSheet, rng: np.random.Generator, jitter: Jitter = DEFAULT_JITTER
-) -> np.ndarray:
+def draw(scene: Scene, sheet: SpriteSheet, rng: np.random.Generator, jitter: Jitter = DEFAULT_JITTER) -> np.ndarray:
     """The scene as (PICTURE_SIZE, PICTURE_SIZE, 3) uint8; the generator's state decides the jitter."""
     colour = np.array(BACKGROUNDS[scene.background].rgb) + rng.integers(-jitter.colour, jitter.colour + 1, size=3)
     canvas = np.empty((PICTURE_SIZE, PICTURE_SIZE, 3), np.float32)

@@ -27,7 +27,7 @@ class MuonAdamW:
         betas: tuple[float, float] = (0.9, 0.99),
         adamw_layers: tuple[str, ...] = ("conv_in", "conv_out"),
     ) -> None:
-        embeddings = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+        embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
         self._kernels: list[tuple[nn.Parameter, nn.Parameter]] = []
         others: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
@@ -44,25 +44,30 @@ class MuonAdamW:
         )
         self._adamw = torch.optim.AdamW(others, lr=learning_rate, betas=betas, weight_decay=weight_decay)
 
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        return [*self._muon.param_groups, *self._adamw.param_groups]
+    def set_learning_rate(self, rate: float) -> None:
+        """For both optimizers: Muon's updates are scaled to AdamW's size (`match_rms_adamw`)."""
+        for group in (*self._muon.param_groups, *self._adamw.param_groups):
+            group["lr"] = rate
 
     def step(self) -> None:
+        """Update the weights from their gradients."""
         for parameter, matrix in self._kernels:
             matrix.grad = None if parameter.grad is None else _as_matrix(parameter.grad)
         self._muon.step()
         self._adamw.step()
 
     def zero_grad(self) -> None:
+        """Forget the gradients."""
         self._adamw.zero_grad()
         for parameter, matrix in self._kernels:
             parameter.grad = matrix.grad = None
 
     def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
         return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
         self._muon.load_state_dict(state["muon"])
         self._adamw.load_state_dict(state["adamw"])
 

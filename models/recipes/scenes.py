@@ -56,14 +56,17 @@ class Scene:
 
     @property
     def is_pair(self) -> bool:
+        """Whether there are two objects."""
         return len(self.objects) == 2
 
 
 def single(concept: int, background: int, size: str = "normal", place: str = "center") -> Scene:
+    """One object."""
     return Scene(background, (Placed(concept, size, place),))
 
 
 def pair(left: int, right: int, background: int) -> Scene:
+    """Two objects side by side."""
     return Scene(background, (Placed(left, "small", "left"), Placed(right, "small", "right")))
 
 

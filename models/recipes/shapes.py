@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from models.recipes.draw import PICTURE_SIZE
@@ -99,4 +99,17 @@ def build_unet(shape: UnetShape) -> UNet2DConditionModel:
         only_cross_attention=(True,) + (False,) * (levels - 1),
         down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (levels - 1),
         up_block_types=("CrossAttnUpBlock2D",) * levels,
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """The noise schedule of Stable Diffusion 1.x, for a network that predicts velocity."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
     )

@@ -5,6 +5,7 @@ vocabulary is 256 bytes, the same 256 with `</w>`, one entry a merge, then the s
 also pads; sequences have 77 positions. The result is an ordinary `CLIPTokenizer` that loads from its folder.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,27 +29,33 @@ def train_tokenizer(corpus: Sequence[str], vocabulary_size: int = VOCABULARY_SIZ
         vocab_size=vocabulary_size - 2,
         min_frequency=2,
         initial_alphabet=alphabet,
+        # Not special, but numbered before training: otherwise the hash order of the words numbers them, and ties
+        # between merges, which are broken by number, fall differently in each process.
+        special_tokens=[letter + END_OF_WORD for letter in alphabet],
         end_of_word_suffix=END_OF_WORD,
         show_progress=False,
     )
     learner.train_from_iterator(corpus, trainer)
-    merges = [tuple(merge) for merge in _merges_of(learner)]
-    return clip_tokenizer(alphabet, merges[: vocabulary_size - 2 - 2 * len(alphabet)])
+    return clip_tokenizer(_merges_of(learner)[: vocabulary_size - 2 - 2 * len(alphabet)])
 
 
-def _merges_of(learner: Tokenizer) -> list[tuple[str, str]]:
-    import json
-
-    return json.loads(learner.to_str())["model"]["merges"]
+def _merges_of(tokenizer: Tokenizer) -> list[tuple[str, str]]:
+    return [(first, second) for first, second in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 
-def clip_tokenizer(alphabet: Sequence[str], merges: Sequence[tuple[str, str]]) -> CLIPTokenizer:
-    """Assemble CLIP's vocabulary from its alphabet and merges."""
+def merges_of(tokenizer: CLIPTokenizer) -> list[list[str]]:
+    """What a checkpoint keeps of a tokenizer; `clip_tokenizer` builds it again."""
+    return [list(merge) for merge in _merges_of(tokenizer.backend_tokenizer)]
+
+
+def clip_tokenizer(merges: Sequence[Sequence[str]]) -> CLIPTokenizer:
+    """Assemble CLIP's vocabulary from the merges."""
+    alphabet = sorted(ByteLevel.alphabet())
     pieces = [*alphabet, *(letter + END_OF_WORD for letter in alphabet), *(a + b for a, b in merges), START, END]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
     return CLIPTokenizer(
         vocab=vocabulary,
-        merges=list(merges),
+        merges=[(first, second) for first, second in merges],
         bos_token=START,
         eos_token=END,
         pad_token=END,

@@ -11,22 +11,24 @@ similarities of a batch. Three things make it learn objects in an hour of two co
   all classes and not only the batch's; the vectors are thrown away after training;
 * captions leave attributes out half of the time, and use synonyms and bare nouns in both languages.
 
-`--freeze-text` goes on with the vision tower alone: the U-Net reads the text tower, which must not change under it.
+`--tower text` polishes the text tower alone, against the proxies: that costs little, and the U-Net can
+draw only what the text vectors tell apart. `--tower vision` goes on with the vision tower alone: the U-Net reads the
+text tower, which must not change under it.
 """
 
-import logging
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPModel, CLIPTokenizer
 
 from models.recipes.captions import EVERYTHING, Mention, describe, random_mention, vocabulary_corpus
-from models.recipes.checkpoints import load_checkpoint, save_checkpoint
 from models.recipes.concepts import LANGUAGES, Concept, load_concepts
 from models.recipes.draw import SpriteSheet, draw, require_font
 from models.recipes.optimizers import MuonAdamW
@@ -42,16 +44,18 @@ from models.recipes.scenes import (
     single,
 )
 from models.recipes.shapes import ClipShape, build_clip
-from models.recipes.tokenizer import train_tokenizer
+from models.recipes.tokenizer import merges_of, train_tokenizer
 from models.recipes.training import (
-    Budget,
     LearningRate,
+    Progress,
+    Run,
+    fit,
     make_accelerator,
-    make_logger,
-    set_learning_rate,
-    trainer_arguments,
+    run_arguments,
+    run_from,
 )
 
+ATTRIBUTES = ("background", "size", "place")
 IGNORED = -100  # cross_entropy's ignore_index: the caption does not say, or the question makes no sense for a pair
 
 
@@ -65,34 +69,44 @@ class Proxies(nn.Module):
 
     def forward(self, family: str, unit_vectors: Tensor) -> Tensor:
         """(batch, width) unit vectors -> (batch, classes) logits."""
-        return self.scale * unit_vectors @ F.normalize(self.vectors[family], dim=-1).T
+        return self.scale * unit_vectors @ functional.normalize(self.vectors[family], dim=-1).T
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Token ids (batch, length), and what each caption says.
+
+    `concepts` (batch, classes) sums to one a row; `said` maps a family of proxies to class numbers.
+    """
+
+    token_ids: Tensor
+    attention_mask: Tensor
+    concepts: Tensor
+    said: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures (batch, 3, height, width) in [-1, 1], token ids (batch, length), and what each shows or says.
-
-    `concepts` (batch, classes) sums to one a row; `shown` and `said` map a family of proxies to class numbers.
-    """
+    """Pictures (batch, 3, height, width) in [-1, 1], what they show (as `TextBatch.said`), and their captions."""
 
     pixels: Tensor
-    token_ids: Tensor
-    attention_mask: Tensor
-    concepts: Tensor
     shown: dict[str, Tensor]
-    said: dict[str, Tensor]
+    text: TextBatch
 
 
 class ClipBatches:
     """Draws and describes batches: hard ones, attribute ones and mixed ones (see the module's docstring)."""
 
-    def __init__(self, concepts: Sequence[Concept], sheet: SpriteSheet, tokenizer: CLIPTokenizer, seed: int) -> None:
+    def __init__(
+        self, concepts: Sequence[Concept], sheet: SpriteSheet, tokenizer: CLIPTokenizer, rng: np.random.Generator
+    ) -> None:
         self._concepts = concepts
         self._sheet = sheet
         self._tokenizer = tokenizer
-        self._rng = np.random.default_rng(seed)
+        self._rng = rng
 
     def next(self, size: int) -> Batch:
+        """Pictures with captions."""
         size = min(size, len(self._concepts))
         kind = self._rng.choice(("hard", "attributes", "mixed"), p=(0.55, 0.2, 0.25))
         if kind == "attributes":
@@ -128,23 +142,36 @@ class ClipBatches:
             scenes.setdefault(scene.objects[0].concept, scene)
         return list(scenes.values())
 
+    def captions(self, size: int) -> TextBatch:
+        """Captions without pictures, two of five of them nothing but a name."""
+        scenes = [random_scene(self._rng, len(self._concepts), pair_share=0.2) for _ in range(size)]
+        short = (Mention(), Mention(bare=True))
+        mentions = [
+            short[self._rng.integers(2)] if self._rng.random() < 0.4 else random_mention(self._rng) for _ in scenes
+        ]
+        return self._describe(scenes, mentions)
+
     def _batch(self, scenes: Sequence[Scene], mentions: Sequence[Mention]) -> Batch:
         pictures = np.stack([draw(scene, self._sheet, self._rng) for scene in scenes])
-        captions = [
-            describe(scene, self._concepts, LANGUAGES[self._rng.integers(2)], mention, self._rng)
-            for scene, mention in zip(scenes, mentions)
-        ]
-        tokens = self._tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
         shown = [_attributes(scene) for scene in scenes]
-        said = [_said(attributes, mention) for attributes, mention in zip(shown, mentions)]
-        families = ("background", "size", "place")
         return Batch(
             pixels=_soften(to_pixels(pictures), self._rng),
+            shown={family: torch.tensor([row[family] for row in shown]) for family in ATTRIBUTES},
+            text=self._describe(scenes, mentions),
+        )
+
+    def _describe(self, scenes: Sequence[Scene], mentions: Sequence[Mention]) -> TextBatch:
+        captions = [
+            describe(scene, self._concepts, LANGUAGES[self._rng.integers(2)], mention, self._rng)
+            for scene, mention in zip(scenes, mentions, strict=True)
+        ]
+        tokens = self._tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
+        said = [_said(_attributes(scene), mention) for scene, mention in zip(scenes, mentions, strict=True)]
+        return TextBatch(
             token_ids=tokens.input_ids,
             attention_mask=tokens.attention_mask,
             concepts=_concept_targets(scenes, len(self._concepts)),
-            shown={family: torch.tensor([row[family] for row in shown]) for family in families},
-            said={family: torch.tensor([row[family] for row in said]) for family in families},
+            said={family: torch.tensor([row[family] for row in said]) for family in ATTRIBUTES},
         )
 
 
@@ -152,13 +179,13 @@ def _soften(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     """Blur a third of the batches, since the pictures that a decoder draws are soft too."""
     if rng.random() > 0.35:
         return pixels
-    small = F.interpolate(pixels, scale_factor=1 / float(rng.uniform(1.5, 4)), mode="area")
-    return F.interpolate(small, size=pixels.shape[-2:], mode="bilinear", align_corners=False)
+    small = functional.interpolate(pixels, scale_factor=1 / float(rng.uniform(1.5, 4)), mode="area")
+    return functional.interpolate(small, size=pixels.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def _concept_targets(scenes: Sequence[Scene], classes: int) -> Tensor:
     targets = torch.zeros(len(scenes), classes)
-    for row, scene in zip(targets, scenes):
+    for row, scene in zip(targets, scenes, strict=True):
         for placed in scene.objects:
             row[placed.concept] += 1 / len(scene.objects)
     return targets
@@ -183,20 +210,27 @@ def clip_loss(image: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
     """CLIP's symmetric cross-entropy for unit vectors (batch, width)."""
     logits = logit_scale.exp() * image @ text.T
     target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
 
 
 def proxy_loss(proxies: Proxies, vectors: Tensor, concepts: Tensor, attributes: dict[str, Tensor]) -> Tensor:
-    loss = F.cross_entropy(proxies("concept", vectors), concepts)
+    """Cross-entropy of unit vectors (batch, width) against the proxies of what they should show or say."""
+    loss = functional.cross_entropy(proxies("concept", vectors), concepts)
     for family, target in attributes.items():
         if bool((target != IGNORED).any()):
-            loss = loss + 0.25 * F.cross_entropy(proxies(family, vectors), target, ignore_index=IGNORED)
+            logits = proxies(family, vectors)
+            loss = loss + 0.25 * functional.cross_entropy(logits, target.to(logits.device), ignore_index=IGNORED)
     return loss
 
 
 @torch.no_grad()
 def zero_shot_accuracy(
-    model: CLIPModel, tokenizer: CLIPTokenizer, concepts: Sequence[Concept], sheet: SpriteSheet, language: str, seed: int
+    model: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    concepts: Sequence[Concept],
+    sheet: SpriteSheet,
+    language: str,
+    seed: int,
 ) -> float:
     """Share of concepts, one fresh picture each, whose own name is the nearest of all names."""
     rng = np.random.default_rng(seed)
@@ -204,161 +238,163 @@ def zero_shot_accuracy(
     pixels = to_pixels(np.stack([draw(scene, sheet, rng) for scene in scenes]))
     names = [describe(single(i, 0), concepts, language, Mention()) for i in range(len(concepts))]
     tokens = tokenizer(names, padding=True, return_tensors="pt").to(model.device)
-    image = F.normalize(model.get_image_features(pixel_values=pixels.to(model.device)).pooler_output, dim=-1)
-    text = F.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
+    image = functional.normalize(model.get_image_features(pixel_values=pixels.to(model.device)).pooler_output, dim=-1)
+    text = functional.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
     right = (image @ text.T).argmax(-1).cpu() == torch.arange(len(concepts))
     return right.float().mean().item()
 
 
+RATE = LearningRate(1e-3, warmup=100)
+SHAPE = ClipShape()
+
+
 @dataclass(frozen=True)
 class ClipTraining:
-    """Everything that `train` needs to know."""
+    """Everything about the training but its time and place. `tower` is "both", "text" or "vision"."""
 
-    work_dir: Path
-    minutes: float = 40
-    font: Path | None = None
-    batch: int | None = None
-    threads: int | None = None
-    max_steps: int | None = None
-    freeze_text: bool = False
-    learning_rate: float = 1e-3
+    tower: str = "both"
+    rate: LearningRate = RATE
     weight_decay: float = 0.02
-    shape: ClipShape = ClipShape()
-    checkpoint_minutes: float = 3
+    shape: ClipShape = SHAPE
     seed: int = 1
 
-    @property
-    def checkpoint(self) -> Path:
-        return self.work_dir / "clip.pt"
 
+class ClipTask:
+    """CLIP and its proxies under training (see `training.Task`)."""
 
-def train(config: ClipTraining) -> None:
-    """Train, or go on training, until the time budget is used."""
-    accelerator = make_accelerator(config.threads)
-    log = make_logger("clip", config.work_dir)
-    concepts = load_concepts()
-    sheet = SpriteSheet(concepts, require_font(config.font))
-    tokenizer = train_tokenizer(vocabulary_corpus(concepts))
-    torch.manual_seed(config.seed)
-    model = build_clip(tokenizer, config.shape)
-    classes = {"concept": len(concepts), "background": len(BACKGROUNDS), "size": len(SIZES), "place": len(PLACES)}
-    proxies = Proxies(classes, config.shape.embedding)
-    state = load_checkpoint(config.checkpoint)
-    if state:
-        model.load_state_dict(state["model"])
-        proxies.load_state_dict(state["proxies"])
-    model, proxies = accelerator.prepare(model, proxies)
-    if config.freeze_text:
-        for module in (model.text_model, model.text_projection):
+    name = "clip"
+
+    def __init__(self, config: ClipTraining, run: Run, accelerator: Accelerator) -> None:
+        self.phase = {"both": "both towers", "text": "text tower", "vision": "vision tower"}[config.tower]
+        self._config = config
+        self._accelerator = accelerator
+        self._concepts = load_concepts()
+        self._sheet = SpriteSheet(self._concepts, require_font(run.font))
+        self._tokenizer = train_tokenizer(vocabulary_corpus(self._concepts))
+        torch.manual_seed(config.seed)
+        classes = {
+            "concept": len(self._concepts),
+            "background": len(BACKGROUNDS),
+            "size": len(SIZES),
+            "place": len(PLACES),
+        }
+        self._model = build_clip(self._tokenizer, config.shape)
+        self._proxies = Proxies(classes, config.shape.embedding)
+        self._freeze()
+        self._bare = self._model
+        both = nn.ModuleList([self._model, self._proxies])
+        self._model, self._proxies = accelerator.prepare(self._model, self._proxies)
+        self._trained = [p for p in both.parameters() if p.requires_grad]
+        self.optimizer = MuonAdamW(
+            both, config.rate.peak, config.weight_decay, adamw_layers=("patch_embedding", "vectors")
+        )
+        self.batch_size = run.batch or (len(self._concepts) if accelerator.device.type == "cuda" else 64)
+        self._reseed(0)
+
+    def _reseed(self, step: int) -> None:
+        """Other pictures in each process, and after each break."""
+        seed = [self._config.seed, self._accelerator.process_index, step]
+        self._batches = ClipBatches(self._concepts, self._sheet, self._tokenizer, np.random.default_rng(seed))
+
+    def _freeze(self) -> None:
+        model = self._model
+        text, vision = (model.text_model, model.text_projection), (model.vision_model, model.visual_projection)
+        frozen = {"both": (), "text": vision, "vision": text}[self._config.tower]
+        for module in frozen:
             module.requires_grad_(False)
-    trained = [p for p in [*model.parameters(), *proxies.parameters()] if p.requires_grad]
-    optimizer = MuonAdamW(
-        nn.ModuleList([model, proxies]),
-        config.learning_rate,
-        config.weight_decay,
-        adamw_layers=("patch_embedding", "vectors"),
-    )
-    step, spent = 0, 0.0
-    if state and state["freeze_text"] == config.freeze_text:
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["seconds"]
-    batches = ClipBatches(concepts, sheet, tokenizer, seed=config.seed + 1000 * step)
-    size = config.batch or (len(concepts) if accelerator.device.type == "cuda" else 64)
-    schedule = LearningRate(config.learning_rate, warmup=100)
-    budget = Budget(config.minutes, spent)
-    last_step = step + config.max_steps if config.max_steps else None
-    parameters = sum(p.numel() for p in model.parameters())
-    log.info("clip: %.2fM parameters, vocabulary %d, %d concepts", parameters / 1e6, len(tokenizer), len(concepts))
-    meter = _Meter(log, step)
-    saved = budget.seconds
 
-    def save() -> None:
-        unwrapped = accelerator.unwrap_model(model)
-        save_checkpoint(
-            config.checkpoint,
-            {
-                "model": unwrapped.state_dict(),
-                "proxies": accelerator.unwrap_model(proxies).state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "shape": asdict(config.shape),
-                "freeze_text": config.freeze_text,
-                "step": step,
-                "seconds": budget.seconds,
-            },
-        )
-
-    while budget.progress < 1 and (last_step is None or step < last_step):
-        set_learning_rate(optimizer, schedule.at(step, budget.progress))
-        batch = batches.next(size)
-        loss, accuracy = training_step(model, proxies, batch, accelerator)
-        accelerator.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+    def step(self, progress: float) -> dict[str, float]:  # noqa: ARG002 - every task takes it
+        """See `training.Task`."""
+        figures = self._text_step() if self._config.tower == "text" else self._step()
+        self._accelerator.clip_grad_norm_(self._trained, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         with torch.no_grad():
-            model.logit_scale.clamp_(max=4.6052)
-        step += 1
-        meter.add(step, len(batch.pixels), loss, accuracy, budget.progress)
-        if budget.seconds - saved > 60 * config.checkpoint_minutes:
-            saved = budget.seconds
-            save()
-            model.eval()
-            scores = [zero_shot_accuracy(model, tokenizer, concepts, sheet, lang, seed=7) for lang in LANGUAGES]
-            model.train()
-            log.info("step %d zero-shot en %.1f%% th %.1f%%", step, 100 * scores[0], 100 * scores[1])
-    save()
-    log.info("done: step %d, %.1f minutes", step, budget.seconds / 60)
+            self._bare.logit_scale.clamp_(max=math.log(100))
+        return figures
+
+    def _step(self) -> dict[str, float]:
+        batch = self._batches.next(self.batch_size)
+        device = self._accelerator.device
+        with self._accelerator.autocast():
+            output = self._model(
+                input_ids=batch.text.token_ids.to(device),
+                attention_mask=batch.text.attention_mask.to(device),
+                pixel_values=batch.pixels.to(device),
+            )
+        image = functional.normalize(output.image_embeds.float(), dim=-1)
+        text = functional.normalize(output.text_embeds.float(), dim=-1)
+        concepts = batch.text.concepts.to(device)
+        loss = clip_loss(image, text, self._bare.logit_scale)
+        loss = loss + 0.5 * proxy_loss(self._proxies, image, concepts, batch.shown)
+        loss = loss + 0.5 * proxy_loss(self._proxies, text, concepts, batch.text.said)
+        self._accelerator.backward(loss)
+        found = (image @ text.T).argmax(-1) == torch.arange(len(image), device=device)
+        return {"loss": loss.item(), "in-batch": found.float().mean().item()}
+
+    def _text_step(self) -> dict[str, float]:
+        batch = self._batches.captions(self.batch_size)
+        device = self._accelerator.device
+        with self._accelerator.autocast():
+            pooled = self._bare.get_text_features(
+                batch.token_ids.to(device), batch.attention_mask.to(device)
+            ).pooler_output
+        text = functional.normalize(pooled.float(), dim=-1)
+        concepts = batch.concepts.to(device)
+        loss = proxy_loss(self._proxies, text, concepts, batch.said)
+        self._accelerator.backward(loss)
+        found = concepts.gather(1, self._proxies("concept", text).argmax(-1, keepdim=True)) > 0
+        return {"loss": loss.item(), "concept named": found.float().mean().item()}
+
+    def probe(self) -> dict[str, float]:
+        """See `training.Task`."""
+        model = self._bare.eval()
+        accuracy = {
+            f"zero-shot {language}": zero_shot_accuracy(
+                model, self._tokenizer, self._concepts, self._sheet, language, seed=7
+            )
+            for language in LANGUAGES
+        }
+        model.train()
+        return accuracy
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `training.Task`."""
+        return {
+            "model": self._bare.state_dict(),
+            "proxies": self._accelerator.unwrap_model(self._proxies).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "shape": asdict(self._config.shape),
+            "merges": merges_of(self._tokenizer),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], same_phase: bool) -> None:
+        """See `training.Task`. Raises ValueError when the checkpoint was trained with another vocabulary."""
+        if state["merges"] != merges_of(self._tokenizer):
+            raise ValueError("the concepts or the grammar have changed since the checkpoint: start in a new --work-dir")
+        self._bare.load_state_dict(state["model"])
+        self._accelerator.unwrap_model(self._proxies).load_state_dict(state["proxies"])
+        if same_phase:
+            self.optimizer.load_state_dict(state["optimizer"])
+        self._reseed(state["progress"]["step"])
 
 
-def training_step(model: CLIPModel, proxies: Proxies, batch: Batch, accelerator) -> tuple[float, float]:
-    """Forward and backward; returns the loss and the in-batch accuracy (pictures that find their caption)."""
-    device = accelerator.device
-    with accelerator.autocast():
-        output = model(
-            input_ids=batch.token_ids.to(device),
-            attention_mask=batch.attention_mask.to(device),
-            pixel_values=batch.pixels.to(device),
-        )
-    image = F.normalize(output.image_embeds.float(), dim=-1)
-    text = F.normalize(output.text_embeds.float(), dim=-1)
-    concepts = batch.concepts.to(device)
-    shown = {family: target.to(device) for family, target in batch.shown.items()}
-    said = {family: target.to(device) for family, target in batch.said.items()}
-    loss = clip_loss(image, text, model.logit_scale)
-    loss = loss + 0.5 * proxy_loss(proxies, image, concepts, shown) + 0.5 * proxy_loss(proxies, text, concepts, said)
-    accelerator.backward(loss)
-    accuracy = ((image @ text.T).argmax(-1) == torch.arange(len(image), device=device)).float().mean()
-    return loss.item(), accuracy.item()
-
-
-class _Meter:
-    """Logs means and throughput about every half minute."""
-
-    def __init__(self, log: logging.Logger, step: int, every_seconds: float = 30) -> None:
-        import time
-
-        self._clock = time.monotonic
-        self._log, self._every = log, every_seconds
-        self._since, self._rows, self._samples = self._clock(), [], 0
-
-    def add(self, step: int, samples: int, loss: float, accuracy: float, progress: float) -> None:
-        self._rows.append((loss, accuracy))
-        self._samples += samples
-        elapsed = self._clock() - self._since
-        if elapsed < self._every:
-            return
-        loss, accuracy = np.mean(self._rows, axis=0)
-        self._log.info(
-            "step %d (%.0f%%) loss %.3f in-batch %.3f  %.0f samples/s",
-            step, 100 * progress, loss, accuracy, self._samples / elapsed,
-        )  # fmt: skip
-        self._since, self._rows, self._samples = self._clock(), [], 0
+def train(config: ClipTraining, run: Run) -> Progress:
+    """Train, or go on training, until the time budget is used."""
+    accelerator = make_accelerator(run.threads)
+    return fit(ClipTask(config, run, accelerator), run, config.rate, accelerator)
 
 
 def main() -> None:
-    parser = trainer_arguments(__doc__, minutes=40)
-    parser.add_argument("--freeze-text", action="store_true", help="train the vision tower alone")
-    parser.add_argument("--learning-rate", type=float, default=ClipTraining.learning_rate)
-    train(ClipTraining(**vars(parser.parse_args())))
+    """Read the flags and train."""
+    parser = run_arguments(__doc__, minutes=40)
+    parser.add_argument(
+        "--tower", choices=("both", "text", "vision"), default="both", help="what to train (%(default)s)"
+    )
+    parser.add_argument("--learning-rate", type=float, default=RATE.peak)
+    flags = parser.parse_args()
+    rate = replace(RATE, peak=flags.learning_rate)
+    train(ClipTraining(tower=flags.tower, rate=rate), run_from(flags))
 
 
 if __name__ == "__main__":

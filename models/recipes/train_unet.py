@@ -8,50 +8,36 @@ picture itself, which a short training gets right sooner than the noise. A tenth
 without a classifier. The curriculum goes from single centred objects to sizes and places to pairs.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from accelerate import Accelerator
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
-from models.recipes.checkpoints import load_checkpoint, save_checkpoint
 from models.recipes.concepts import load_concepts
-from models.recipes.pictures import to_pictures
 from models.recipes.optimizers import MuonAdamW
-from models.recipes.shapes import LATENT_SIZE, UnetShape, build_unet
+from models.recipes.pictures import to_pictures
+from models.recipes.shapes import LATENT_SIZE, UnetShape, build_scheduler, build_unet
 from models.recipes.trained import load_trained_clip, load_trained_vae
 from models.recipes.training import (
-    Budget,
     LearningRate,
     MovingAverage,
+    Progress,
+    Run,
+    fit,
     make_accelerator,
-    make_logger,
-    set_learning_rate,
-    trainer_arguments,
+    run_arguments,
+    run_from,
 )
 from models.recipes.unet_cache import KINDS, encode_captions
-
-PREDICTION_TYPE = "v_prediction"
-
-
-def build_scheduler() -> DDIMScheduler:
-    """The noise schedule of Stable Diffusion 1.x, for a network that predicts velocity."""
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type=PREDICTION_TYPE,
-    )
 
 
 class MatmulAttention:
@@ -90,6 +76,7 @@ class LatentShards:
         return sum(map(len, self._members))
 
     def refresh(self) -> None:
+        """Open the shards that are not open yet."""
         for file in sorted(self._folder.glob("shard_*.pt")):
             if file.name not in self._shards:
                 shard = torch.load(file, weights_only=True, mmap=True)
@@ -99,7 +86,7 @@ class LatentShards:
 
     def batch(self, size: int, mix: Sequence[float], dropout: float, rng: np.random.Generator) -> UnetBatch:
         """`mix` weighs the KINDS; captions come in either language, and are empty with probability `dropout`."""
-        weights = np.array([share if members else 0 for share, members in zip(mix, self._members)])
+        weights = np.array([share if members else 0 for share, members in zip(mix, self._members, strict=True)])
         latents, text = [], []
         for kind in rng.choice(len(KINDS), size=size, p=weights / weights.sum()):
             name, picture = self._members[kind][rng.integers(len(self._members[kind]))]
@@ -118,26 +105,24 @@ def curriculum(progress: float) -> tuple[float, float, float]:
     return tuple(start + amount * (end - start))
 
 
-def diffusion_loss(unet: UNet2DConditionModel, batch: UnetBatch, scheduler: DDIMScheduler) -> Tensor:
-    """Mean squared error of the velocity.
+def diffusion_loss(unet: UNet2DConditionModel, latents: Tensor, text: Tensor, scheduler: DDIMScheduler) -> Tensor:
+    """Mean squared error of the velocity, for latents (batch, 4, 16, 16) and text vectors (batch, 77, width).
 
     In terms of the picture, that weighs a timestep with SNR + 1; nearly clean timesteps are capped at 6, as in min-SNR
     weighting (Hang et al. 2023, https://arxiv.org/abs/2303.09556), because there only noise is left to learn.
     """
-    noise = torch.randn_like(batch.latents)
+    noise = torch.randn_like(latents)
     steps = torch.randint(scheduler.config.num_train_timesteps, (len(noise),), device=noise.device)
-    noisy = scheduler.add_noise(batch.latents, noise, steps)
-    target = scheduler.get_velocity(batch.latents, noise, steps)
-    error = (unet(noisy, steps, batch.text).sample.float() - target).square().mean(dim=(1, 2, 3))
+    noisy = scheduler.add_noise(latents, noise, steps)
+    target = scheduler.get_velocity(latents, noise, steps)
+    error = (unet(noisy, steps, text).sample.float() - target).square().mean(dim=(1, 2, 3))
     alphas = scheduler.alphas_cumprod.to(noise.device)[steps]
     weight = (6 * (1 - alphas)).clamp(max=1)  # SNR + 1 = 1 / (1 - alpha)
     return (weight * error).mean()
 
 
 @torch.no_grad()
-def sample(
-    unet: UNet2DConditionModel, text: Tensor, empty: Tensor, steps: int, guidance: float, seed: int
-) -> Tensor:
+def sample(unet: UNet2DConditionModel, text: Tensor, empty: Tensor, steps: int, guidance: float, seed: int) -> Tensor:
     """Guided DDIM: text vectors (batch, 77, width) and those of "" (1, 77, width) -> latents (batch, 4, 16, 16)."""
     scheduler = build_scheduler()
     scheduler.set_timesteps(steps)
@@ -150,40 +135,18 @@ def sample(
     return latents
 
 
-@dataclass(frozen=True)
-class UnetTraining:
-    """Everything that `train` needs to know."""
-
-    work_dir: Path
-    minutes: float = 90
-    font: Path | None = None
-    batch: int | None = None
-    threads: int | None = None
-    max_steps: int | None = None
-    learning_rate: float = 1.5e-3
-    dropout: float = 0.1
-    shape: UnetShape = UnetShape()
-    checkpoint_minutes: float = 4
-    probe_every: int = 2  # checkpoints
-    seed: int = 4
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.work_dir / "unet.pt"
-
-
 class Probe:
     """Draws some concepts and asks CLIP what they are."""
 
     def __init__(self, work_dir: Path, device: torch.device, count: int = 64) -> None:
         concepts = load_concepts()
         self._work_dir = work_dir
-        self._clip, tokenizer = load_trained_clip(work_dir, concepts)
+        self._clip, tokenizer = load_trained_clip(work_dir)
         self._clip.to(device)
         names = [concept.english_phrase(concept.name("en")) for concept in concepts]
         tokens = tokenizer(names, padding=True, return_tensors="pt").to(device)
         with torch.no_grad():
-            self._names = F.normalize(self._clip.get_text_features(**tokens).pooler_output, dim=-1)
+            self._names = functional.normalize(self._clip.get_text_features(**tokens).pooler_output, dim=-1)
         chosen = np.random.default_rng(0).permutation(len(concepts))[:count]
         self._chosen = torch.from_numpy(chosen).to(device)
         self._text = encode_captions(self._clip.text_model, tokenizer, [names[i] for i in chosen]).float().to(device)
@@ -195,7 +158,7 @@ class Probe:
         vae = load_trained_vae(self._work_dir).to(self._text.device)
         latents = sample(unet, self._text, self._empty, steps=12, guidance=guidance, seed=0)
         pixels = vae.decode(latents / vae.config.scaling_factor).sample.clamp(-1, 1)
-        image = F.normalize(self._clip.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
+        image = functional.normalize(self._clip.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
         pictures = to_pictures(pixels)
         rows = [np.concatenate(pictures[i : i + 16], axis=1) for i in range(0, len(pictures) // 16 * 16, 16)]
         if rows:
@@ -203,87 +166,98 @@ class Probe:
         return ((image @ self._names.T).argmax(-1) == self._chosen).float().mean().item()
 
 
-def train(config: UnetTraining) -> None:
+RATE = LearningRate(1.5e-3, warmup=100)
+SHAPE = UnetShape()
+
+
+@dataclass(frozen=True)
+class UnetTraining:
+    """Everything about the training but its time and place. `dropout` is the share of empty captions."""
+
+    rate: LearningRate = RATE
+    dropout: float = 0.1
+    shape: UnetShape = SHAPE
+    seed: int = 4
+
+
+class UnetTask:
+    """The U-Net under training (see `training.Task`)."""
+
+    name = "unet"
+    phase = "latents"
+
+    def __init__(self, config: UnetTraining, run: Run, accelerator: Accelerator) -> None:
+        self._config = config
+        self._accelerator = accelerator
+        self._shards = LatentShards(run.work_dir / "unet_cache")
+        self._shards.refresh()
+        if not len(self._shards):
+            raise FileNotFoundError(f"no shards in {run.work_dir}: run `python -m models.recipes.unet_cache` first")
+        torch.manual_seed(config.seed)
+        self._bare = build_unet(config.shape)
+        if accelerator.device.type == "cpu":
+            self._bare.set_attn_processor(MatmulAttention())
+        self._unet = accelerator.prepare(self._bare)
+        self._average = MovingAverage(self._bare)
+        self._scheduler = build_scheduler()
+        self.optimizer = MuonAdamW(self._bare, config.rate.peak)
+        self.batch_size = run.batch or (512 if accelerator.device.type == "cuda" else 32)
+        self._probe = Probe(run.work_dir, accelerator.device)
+        self._reseed(0)
+
+    def _reseed(self, step: int) -> None:
+        """Other pictures and other noise in each process, and after each break."""
+        seed = [self._config.seed, self._accelerator.process_index, step]
+        self._rng = np.random.default_rng(seed)
+        torch.manual_seed(int(self._rng.integers(2**32)))
+
+    def step(self, progress: float) -> dict[str, float]:
+        """See `training.Task`."""
+        batch = self._shards.batch(self.batch_size, curriculum(progress), self._config.dropout, self._rng)
+        device = self._accelerator.device
+        with self._accelerator.autocast():
+            loss = diffusion_loss(self._unet, batch.latents.to(device), batch.text.to(device), self._scheduler)
+        self._accelerator.backward(loss)
+        self._accelerator.clip_grad_norm_(self._bare.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._average.update(self._bare)
+        return {"loss": loss.item()}
+
+    def probe(self) -> dict[str, float]:
+        """See `training.Task`."""
+        self._shards.refresh()
+        with self._average.swapped_into(self._bare), self._accelerator.autocast():
+            return {"recognised": self._probe(self._bare), "pictures": len(self._shards)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `training.Task`."""
+        return {
+            "model": self._bare.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "shape": asdict(self._config.shape),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], same_phase: bool) -> None:
+        """See `training.Task`."""
+        self._bare.load_state_dict(state["model"])
+        self._average.load_state_dict(state["average"])
+        if same_phase:
+            self.optimizer.load_state_dict(state["optimizer"])
+        self._reseed(state["progress"]["step"])
+
+
+def train(config: UnetTraining, run: Run) -> Progress:
     """Train, or go on training, until the time budget is used."""
-    accelerator = make_accelerator(config.threads)
-    device = accelerator.device
-    log = make_logger("unet", config.work_dir)
-    shards = LatentShards(config.work_dir / "unet_cache")
-    shards.refresh()
-    if not len(shards):
-        raise FileNotFoundError(f"no shards in {config.work_dir}: run `python -m models.recipes.unet_cache` first")
-    torch.manual_seed(config.seed)
-    unet = build_unet(config.shape)
-    if device.type == "cpu":
-        unet.set_attn_processor(MatmulAttention())
-    average = MovingAverage(unet)
-    state = load_checkpoint(config.checkpoint)
-    if state is not None:
-        unet.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-    unet = accelerator.prepare(unet)
-    bare_unet = accelerator.unwrap_model(unet)
-    optimizer = MuonAdamW(bare_unet, config.learning_rate)
-    step, spent = 0, 0.0
-    if state is not None:
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["seconds"]
-    scheduler = build_scheduler()
-    schedule = LearningRate(config.learning_rate, warmup=100)
-    budget = Budget(config.minutes, spent)
-    batch_size = config.batch or (512 if device.type == "cuda" else 32)
-    last_step = step + config.max_steps if config.max_steps else None
-    rng = np.random.default_rng([config.seed, step])
-    torch.manual_seed(config.seed + step)
-    probe = Probe(config.work_dir, device)
-    log.info("unet: %.2fM parameters, %d pictures", sum(p.numel() for p in unet.parameters()) / 1e6, len(shards))
-
-    def save() -> None:
-        save_checkpoint(
-            config.checkpoint,
-            {
-                "model": bare_unet.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "shape": asdict(config.shape),
-                "step": step,
-                "seconds": budget.seconds,
-            },
-        )
-
-    saved, saves, since, losses = budget.seconds, 0, time.monotonic(), []
-    while budget.progress < 1 and (last_step is None or step < last_step):
-        set_learning_rate(optimizer, schedule.at(step, budget.progress))
-        batch = shards.batch(batch_size, curriculum(budget.progress), config.dropout, rng)
-        with accelerator.autocast():
-            loss = diffusion_loss(unet, UnetBatch(batch.latents.to(device), batch.text.to(device)), scheduler)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(unet.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update(bare_unet)
-        step += 1
-        losses.append(loss.item())
-        if len(losses) == 100:
-            rate = batch_size * len(losses) / (time.monotonic() - since)
-            log.info("step %d (%.0f%%) loss %.4f  %.1f samples/s", step, 100 * budget.progress, np.mean(losses), rate)
-            since, losses = time.monotonic(), []
-        if budget.seconds - saved > 60 * config.checkpoint_minutes:
-            saved, saves = budget.seconds, saves + 1
-            save()
-            shards.refresh()
-            if saves % config.probe_every == 0:
-                with average.swapped_into(bare_unet), accelerator.autocast():
-                    log.info("step %d recognised %.1f%%", step, 100 * probe(bare_unet))
-            since, losses = time.monotonic(), []
-    save()
-    log.info("done: step %d, %.1f minutes", step, budget.seconds / 60)
+    accelerator = make_accelerator(run.threads)
+    return fit(UnetTask(config, run, accelerator), run, config.rate, accelerator)
 
 
 def main() -> None:
-    parser = trainer_arguments(__doc__, minutes=90)
-    parser.add_argument("--learning-rate", type=float, default=UnetTraining.learning_rate)
-    train(UnetTraining(**vars(parser.parse_args())))
+    """Read the flags and train."""
+    flags = run_arguments(__doc__, minutes=90).parse_args()
+    train(UnetTraining(), run_from(flags))
 
 
 if __name__ == "__main__":

@@ -2,25 +2,25 @@
 
     python -m models.recipes.train_vae --minutes 60 --work-dir models/recipes/work
 
-An `AutoencoderKL` as in latent diffusion (Rombach et al. 2022, https://arxiv.org/abs/2112.10752), without the
-adversarial and perceptual losses: L1 and MSE on pixels, L1 on their differences (edges), and a tiny KL term. It is fully
-convolutional, so most steps see 64x64 crops around objects, where the detail is; the rest see whole pictures, because
-group normalisation averages over the picture and a crop of a cat has other averages than a cat on a large background.
+An `AutoencoderKL` as in latent diffusion (Rombach et al. 2022, https://arxiv.org/abs/2112.10752), without its
+adversarial and perceptual losses: L1 and MSE on pixels, L1 on their differences (edges), and a tiny KL term. It is
+fully convolutional, so most steps see 64x64 crops around objects, where the detail is; the rest see whole pictures,
+because group normalisation averages over the picture, and a crop of a cat has other averages than a cat on a large
+background.
 
 `--freeze-encoder` goes on with the decoder alone: the U-Net draws latents, which must not change under it.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from models.recipes.checkpoints import load_checkpoint, save_checkpoint
 from models.recipes.concepts import load_concepts
 from models.recipes.draw import PICTURE_SIZE, SpriteSheet, draw, require_font
 from models.recipes.optimizers import MuonAdamW
@@ -28,13 +28,14 @@ from models.recipes.pictures import to_pixels
 from models.recipes.scenes import random_scene
 from models.recipes.shapes import VaeShape, build_vae
 from models.recipes.training import (
-    Budget,
     LearningRate,
     MovingAverage,
+    Progress,
+    Run,
+    fit,
     make_accelerator,
-    make_logger,
-    set_learning_rate,
-    trainer_arguments,
+    run_arguments,
+    run_from,
 )
 
 CROP_SIZE = 64
@@ -56,9 +57,9 @@ def vae_loss(vae: AutoencoderKL, pixels: Tensor, kl_weight: float) -> tuple[Tens
 class Pictures:
     """Draws batches for the VAE: crops around objects, or whole pictures."""
 
-    def __init__(self, sheet: SpriteSheet, seed: int, held_out: bool = False) -> None:
+    def __init__(self, sheet: SpriteSheet, rng: np.random.Generator, held_out: bool = False) -> None:
         self._sheet = sheet
-        self._rng = np.random.default_rng(seed)
+        self._rng = rng
         self._held_out = held_out
 
     def whole(self, count: int) -> Tensor:
@@ -124,119 +125,108 @@ def latent_scale(vae: AutoencoderKL, batches: Sequence[Tensor]) -> float:
     return 1 / latents.std().item()
 
 
+RATE = LearningRate(2e-3, warmup=50)
+SHAPE = VaeShape()
+
+
 @dataclass(frozen=True)
 class VaeTraining:
-    """Everything that `train` needs to know."""
+    """Everything about the training but its time and place. `freeze_encoder` trains the decoder alone."""
 
-    work_dir: Path
-    minutes: float = 60
-    font: Path | None = None
-    batch: int | None = None
-    threads: int | None = None
-    max_steps: int | None = None
     freeze_encoder: bool = False
-    learning_rate: float = 2e-3
+    rate: LearningRate = RATE
     kl_weight: float = 5e-4
-    shape: VaeShape = VaeShape()
-    checkpoint_minutes: float = 3
+    shape: VaeShape = SHAPE
     seed: int = 2
 
-    @property
-    def checkpoint(self) -> Path:
-        return self.work_dir / "vae.pt"
+
+class VaeTask:
+    """The VAE under training (see `training.Task`)."""
+
+    name = "vae"
+
+    def __init__(self, config: VaeTraining, run: Run, accelerator: Accelerator) -> None:
+        self.phase = "decoder" if config.freeze_encoder else "both halves"
+        self._config = config
+        self._accelerator = accelerator
+        self._sheet = SpriteSheet(load_concepts(), require_font(run.font))
+        torch.manual_seed(config.seed)
+        self._bare = build_vae(config.shape)
+        if config.freeze_encoder:
+            self._bare.encoder.requires_grad_(False)
+            self._bare.quant_conv.requires_grad_(False)
+        self._vae = accelerator.prepare(self._bare)
+        self._trained = [p for p in self._bare.parameters() if p.requires_grad]
+        self._average = MovingAverage(self._bare)
+        self._scaling_factor = 1.0
+        self.optimizer = MuonAdamW(self._bare, config.rate.peak)
+        self.batch_size = run.batch or (256 if accelerator.device.type == "cuda" else 8)
+        self._reseed(0)
+        self._held_out = Pictures(self._sheet, np.random.default_rng(99), held_out=True).whole(32)
+
+    def _reseed(self, step: int) -> None:
+        """Other pictures in each process, and after each break."""
+        self._rng = np.random.default_rng([self._config.seed, self._accelerator.process_index, step])
+        self._pictures = Pictures(self._sheet, self._rng)
+
+    def step(self, progress: float) -> dict[str, float]:
+        """See `training.Task`."""
+        whole = self._rng.random() < (0.15 if progress < 0.5 else 0.6)
+        count = max(1, self.batch_size // CROPS_PER_PICTURE) if whole else self.batch_size
+        pixels = self._pictures.whole(count) if whole else self._pictures.crops(count)
+        with self._accelerator.autocast():
+            loss, mse = vae_loss(self._vae, pixels.to(self._accelerator.device), self._config.kl_weight)
+        self._accelerator.backward(loss)
+        self._accelerator.clip_grad_norm_(self._trained, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._average.update(self._bare)
+        return {"loss": loss.item(), "mse": mse}
+
+    def probe(self) -> dict[str, float]:
+        """See `training.Task`."""
+        with self._average.swapped_into(self._bare):
+            redrawn = reconstruct(self._bare, self._held_out.to(self._accelerator.device)).cpu()
+        return {"held-out PSNR": psnr(self._held_out, redrawn).mean().item()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `training.Task`."""
+        return {
+            "model": self._bare.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "shape": asdict(self._config.shape),
+            "scaling_factor": self._scaling_factor,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], same_phase: bool) -> None:
+        """See `training.Task`."""
+        self._scaling_factor = state["scaling_factor"]
+        self._reseed(state["progress"]["step"])
+        if same_phase:
+            self._bare.load_state_dict(state["model"])
+            self._average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            return
+        self._bare.load_state_dict(state["average"]["weights"])
+        if self._config.freeze_encoder:
+            sample = Pictures(self._sheet, np.random.default_rng(98)).whole(128).to(self._accelerator.device)
+            self._scaling_factor = normalise_latents(self._bare, sample)
+        self._average = MovingAverage(self._bare)
 
 
-def train(config: VaeTraining) -> None:
+def train(config: VaeTraining, run: Run) -> Progress:
     """Train, or go on training, until the time budget is used."""
-    accelerator = make_accelerator(config.threads)
-    device = accelerator.device
-    log = make_logger("vae", config.work_dir)
-    sheet = SpriteSheet(load_concepts(), require_font(config.font))
-    torch.manual_seed(config.seed)
-    vae = build_vae(config.shape)
-    average = MovingAverage(vae)
-    scaling_factor = 1.0
-    step, spent = 0, 0.0
-    state = load_checkpoint(config.checkpoint)
-    same_phase = state is not None and state["freeze_encoder"] == config.freeze_encoder
-    if state is not None:
-        # A new phase starts from the averages: those are the latents that the U-Net learns.
-        vae.load_state_dict(state["model"] if same_phase else state["average"]["weights"])
-        average.load_state_dict(state["average"])
-        scaling_factor = state["scaling_factor"]
-    if config.freeze_encoder and not same_phase:
-        scaling_factor = normalise_latents(vae, Pictures(sheet, seed=98).whole(128))
-        average = MovingAverage(vae)
-        log.info("encoder frozen, scaling factor %.4f", scaling_factor)
-    if config.freeze_encoder:
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
-    trained = [p for p in vae.parameters() if p.requires_grad]
-    vae = accelerator.prepare(vae)
-    optimizer = MuonAdamW(accelerator.unwrap_model(vae), config.learning_rate)
-    if state is not None and same_phase:
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["seconds"]
-    pictures = Pictures(sheet, seed=config.seed + 1000 * step)
-    held_out = Pictures(sheet, seed=99, held_out=True).whole(48)
-    batch = config.batch or (256 if device.type == "cuda" else 8)
-    schedule = LearningRate(config.learning_rate, warmup=50)
-    budget = Budget(config.minutes, spent)
-    last_step = step + config.max_steps if config.max_steps else None
-    log.info("vae: %.2fM parameters", sum(p.numel() for p in vae.parameters()) / 1e6)
-
-    def save() -> None:
-        save_checkpoint(
-            config.checkpoint,
-            {
-                "model": accelerator.unwrap_model(vae).state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "shape": asdict(config.shape),
-                "freeze_encoder": config.freeze_encoder,
-                "scaling_factor": scaling_factor,
-                "step": step,
-                "seconds": budget.seconds,
-            },
-        )
-
-    if config.freeze_encoder and not same_phase:
-        save()  # from here on the latents stand
-    saved, since, errors = budget.seconds, time.monotonic(), []
-    while budget.progress < 1 and (last_step is None or step < last_step):
-        set_learning_rate(optimizer, schedule.at(step, budget.progress))
-        whole = np.random.default_rng(step).random() < (0.15 if budget.progress < 0.5 else 0.6)
-        pixels = pictures.whole(max(1, batch // CROPS_PER_PICTURE)) if whole else pictures.crops(batch)
-        pixels = pixels.to(device)
-        with accelerator.autocast():
-            loss, mse = vae_loss(vae, pixels, config.kl_weight)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update(accelerator.unwrap_model(vae))
-        step += 1
-        errors.append(mse)
-        if len(errors) == 100:
-            rate = batch * len(errors) / (time.monotonic() - since)
-            decibels = -10 * np.log10(np.mean(errors))
-            log.info("step %d (%.0f%%) %.2f dB  %.1f crops/s", step, 100 * budget.progress, decibels, rate)
-            since, errors = time.monotonic(), []
-        if budget.seconds - saved > 60 * config.checkpoint_minutes:
-            saved = budget.seconds
-            save()
-            with average.swapped_into(vae):
-                quality = psnr(held_out, reconstruct(vae, held_out.to(device)).cpu()).mean()
-            log.info("step %d held-out PSNR %.2f dB", step, quality)
-    save()
-    log.info("done: step %d, %.1f minutes", step, budget.seconds / 60)
+    accelerator = make_accelerator(run.threads)
+    return fit(VaeTask(config, run, accelerator), run, config.rate, accelerator)
 
 
 def main() -> None:
-    parser = trainer_arguments(__doc__, minutes=60)
+    """Read the flags and train."""
+    parser = run_arguments(__doc__, minutes=60)
     parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder alone")
-    parser.add_argument("--learning-rate", type=float, default=VaeTraining.learning_rate)
-    train(VaeTraining(**vars(parser.parse_args())))
+    flags = parser.parse_args()
+    train(VaeTraining(freeze_encoder=flags.freeze_encoder), run_from(flags))
 
 
 if __name__ == "__main__":

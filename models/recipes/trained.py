@@ -1,18 +1,14 @@
 """Loads what the trainers left in the work folder as ordinary models, ready to be used or exported."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTokenizer
 
-from models.recipes.captions import vocabulary_corpus
 from models.recipes.checkpoints import load_checkpoint
-from models.recipes.concepts import Concept
 from models.recipes.shapes import ClipShape, UnetShape, VaeShape, build_clip, build_unet, build_vae
-from models.recipes.tokenizer import train_tokenizer
+from models.recipes.tokenizer import clip_tokenizer
 
 
 def _require(path: Path, trainer: str) -> dict[str, Any]:
@@ -22,9 +18,10 @@ def _require(path: Path, trainer: str) -> dict[str, Any]:
     return state
 
 
-def load_trained_clip(work_dir: Path, concepts: Sequence[Concept]) -> tuple[CLIPModel, CLIPTokenizer]:
+def load_trained_clip(work_dir: Path) -> tuple[CLIPModel, CLIPTokenizer]:
+    """CLIP and the tokenizer that it was trained with."""
     state = _require(work_dir / "clip.pt", "train_clip")
-    tokenizer = train_tokenizer(vocabulary_corpus(concepts))
+    tokenizer = clip_tokenizer(state["merges"])
     clip = build_clip(tokenizer, ClipShape(**state["shape"]))
     clip.load_state_dict(state["model"])
     return clip.eval(), tokenizer

@@ -3,7 +3,7 @@
     python -m models.recipes.unet_cache --shards 4 --work-dir models/recipes/work
 
 A shard holds thousands of pictures. The first ones are mostly single, centred objects; sizes, places and pairs come
-with the later ones. Shards carry a fingerprint of the weights that made them, so that stale ones are never read.
+with the later ones. Shards carry a fingerprint of the weights that made them, so that stale parts are made anew.
 The trainer reads new shards while it runs.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
@@ -25,7 +26,7 @@ from models.recipes.draw import Jitter, SpriteSheet, draw, require_font
 from models.recipes.pictures import to_pixels
 from models.recipes.scenes import BACKGROUNDS, Scene, is_held_out, pair, random_layout, single
 from models.recipes.trained import load_trained_clip, load_trained_vae
-from models.recipes.training import make_accelerator, make_logger, trainer_arguments
+from models.recipes.training import make_accelerator, make_logger, run_arguments
 
 KINDS = ("centered", "placed", "pair")
 LITTLE_JITTER = Jitter(colour=8, shift=1, sizes=(0,))  # short training draws sharper what always has the same size
@@ -76,8 +77,10 @@ def fingerprint(*models: nn.Module) -> str:
 
 
 @torch.no_grad()
-def encode_captions(text_model: nn.Module, tokenizer: CLIPTokenizer, captions: Sequence[str], batch: int = 64) -> Tensor:
-    """(captions, 77, width) float16: the vectors after the final layer norm, padding included, as Stable Diffusion's."""
+def encode_captions(
+    text_model: nn.Module, tokenizer: CLIPTokenizer, captions: Sequence[str], batch: int = 64
+) -> Tensor:
+    """(captions, 77, width) float16: the vectors after the final layer norm, padding too, as in Stable Diffusion."""
     device = next(text_model.parameters()).device
     vectors = []
     for start in range(0, len(captions), batch):
@@ -89,13 +92,14 @@ def encode_captions(text_model: nn.Module, tokenizer: CLIPTokenizer, captions: S
 
 
 @torch.no_grad()
-def encode_pictures(vae: AutoencoderKL, pictures: np.ndarray, batch: int = 16) -> Tensor:
+def encode_pictures(vae: AutoencoderKL, pictures: np.ndarray, accelerator: Accelerator, batch: int = 16) -> Tensor:
     """(pictures, 4, 16, 16) float16: posterior means times the scaling factor."""
-    device = next(vae.parameters()).device
     latents = []
     for start in range(0, len(pictures), batch):
-        posterior = vae.encode(to_pixels(pictures[start : start + batch]).to(device)).latent_dist
-        latents.append((posterior.mean * vae.config.scaling_factor).half().cpu())
+        pixels = to_pixels(pictures[start : start + batch]).to(accelerator.device)
+        with accelerator.autocast():
+            mean = vae.encode(pixels).latent_dist.mean
+        latents.append((mean * vae.config.scaling_factor).cpu().half())
     return torch.cat(latents)
 
 
@@ -110,6 +114,7 @@ class CacheBuild:
     threads: int | None = None
 
     def shard_file(self, index: int) -> Path:
+        """Where a shard lies."""
         return self.work_dir / "unet_cache" / f"shard_{index:03d}.pt"
 
 
@@ -119,26 +124,28 @@ def build(config: CacheBuild) -> None:
     log = make_logger("unet_cache", config.work_dir)
     concepts = load_concepts()
     sheet = SpriteSheet(concepts, require_font(config.font))
-    clip, tokenizer = load_trained_clip(config.work_dir, concepts)
+    clip, tokenizer = load_trained_clip(config.work_dir)
     vae = load_trained_vae(config.work_dir).to(accelerator.device).eval()
     text_model = clip.text_model.to(accelerator.device).eval()
-    made_by = fingerprint(text_model, vae.encoder, vae.quant_conv)
+    made_by = {"latents": fingerprint(vae.encoder, vae.quant_conv), "text": fingerprint(text_model)}
     for index in range(config.shards):
         file = config.shard_file(index)
-        present = load_checkpoint(file)
-        if present is not None and present["fingerprint"] == made_by:
+        old = load_checkpoint(file) or {"made_by": {}}
+        if old["made_by"] == made_by:
             continue
         rng = np.random.default_rng([3, index])
         samples = [random_sample(concepts, rng, mix_of_shard(index)) for _ in range(config.batch)]
         captions = sorted({caption for sample in samples for caption in sample.captions} | {""})
         row = {caption: number for number, caption in enumerate(captions)}
-        pictures = np.stack([draw(sample.scene, sheet, rng, LITTLE_JITTER) for sample in samples])
-        with accelerator.autocast():
-            latents = encode_pictures(vae, pictures)
+        if old["made_by"].get("latents") == made_by["latents"]:
+            latents = old["latents"]
+        else:
+            pictures = np.stack([draw(sample.scene, sheet, rng, LITTLE_JITTER) for sample in samples])
+            latents = encode_pictures(vae, pictures, accelerator)
         save_checkpoint(
             file,
             {
-                "fingerprint": made_by,
+                "made_by": made_by,
                 "latents": latents,
                 "kinds": torch.tensor([sample.kind for sample in samples]),
                 "captions": torch.tensor([[row[caption] for caption in sample.captions] for sample in samples]),
@@ -146,11 +153,13 @@ def build(config: CacheBuild) -> None:
                 "text_vectors": encode_captions(text_model, tokenizer, captions),
             },
         )
-        log.info("shard %d: %d pictures, %d captions, latent std %.3f", index, len(samples), len(captions), latents.float().std())
+        std = latents.float().std()
+        log.info("shard %d: %d pictures, %d captions, std %.3f", index, len(samples), len(captions), std)
 
 
 def main() -> None:
-    parser = trainer_arguments(__doc__, minutes=0)
+    """Read the flags and build."""
+    parser = run_arguments(__doc__, minutes=0)
     parser.add_argument("--shards", type=int, default=CacheBuild.shards)
     flags = parser.parse_args()
     build(CacheBuild(flags.work_dir, flags.shards, flags.batch or CacheBuild.batch, flags.font, flags.threads))

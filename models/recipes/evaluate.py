@@ -1,0 +1,272 @@
+"""Measures the exported suite and writes its card and contact sheet.
+
+    python -m models.recipes.evaluate --suite models/emoji
+
+Everything goes through the exported folders and the stock classes, as a user would run them, on seeds and
+compositions that training never saw. The card says what was measured, whatever it is.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from transformers import CLIPModel, CLIPProcessor
+
+from models.recipes.captions import EVERYTHING, Mention, describe
+from models.recipes.checkpoints import load_checkpoint
+from models.recipes.concepts import LANGUAGES, Concept, load_concepts
+from models.recipes.draw import DEBIAN_FONT, PICTURE_SIZE, SpriteSheet, draw, require_font
+from models.recipes.export import EMOJI_FOLDER
+from models.recipes.pictures import to_pixels
+from models.recipes.scenes import BACKGROUNDS, Scene, random_layout, random_scene, single
+from models.recipes.train_vae import psnr, reconstruct
+from models.recipes.training import DEFAULT_WORK_DIR, Progress
+
+SEED = 20_000  # far from every seed of training
+STEPS, GUIDANCE = 20, 5.0
+BARE = Mention()
+
+
+@dataclass
+class Measured:
+    """The figures of the card. Shares are between 0 and 1."""
+
+    concepts: int = 0
+    vae_psnr: float = 0.0
+    zero_shot: dict[str, float] = field(default_factory=dict)
+    zero_shot_synonyms: dict[str, float] = field(default_factory=dict)
+    drawn: dict[str, float] = field(default_factory=dict)
+    drawn_top5: float = 0.0
+    background: float = 0.0
+    held_out_object: float = 0.0
+    held_out_background: float = 0.0
+    worst: list[str] = field(default_factory=list)
+    seconds_a_picture: float = 0.0
+    parameters: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    training_minutes: dict[str, float] = field(default_factory=dict)
+    training_steps: dict[str, int] = field(default_factory=dict)
+    machine: str = ""
+
+
+class Suite:
+    """The exported models in float32."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clip = CLIPModel.from_pretrained(folder / "clip", local_files_only=True, dtype=torch.float32).eval()
+        self.processor = CLIPProcessor.from_pretrained(folder / "clip", local_files_only=True)
+        self.pipeline = StableDiffusionPipeline.from_pretrained(
+            folder / "txt2img", local_files_only=True, use_safetensors=True, safety_checker=None, dtype=torch.float32
+        )
+        self.pipeline.set_progress_bar_config(disable=True)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """(texts, width) unit vectors"""
+        tokens = self.processor.tokenizer(list(texts), padding=True, return_tensors="pt")
+        return functional.normalize(self.clip.get_text_features(**tokens).pooler_output, dim=-1)
+
+    @torch.no_grad()
+    def embed_pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """(pictures, width) unit vectors"""
+        pixels = self.processor.image_processor(list(pictures), return_tensors="pt").pixel_values
+        return functional.normalize(self.clip.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
+
+    def generate(self, prompts: Sequence[str], seed: int, batch: int = 16) -> list[Image.Image]:
+        """One picture a prompt, each from its own seed, with the default steps and guidance."""
+        pictures: list[Image.Image] = []
+        for start in range(0, len(prompts), batch):
+            part = list(prompts[start : start + batch])
+            generators = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
+            pictures += self.pipeline(
+                part, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generators
+            ).images
+        return pictures
+
+
+def names(concepts: Sequence[Concept], language: str) -> list[str]:
+    """What a caption that says nothing else calls each concept: "a cat", "แมว"."""
+    return [describe(single(i, 0), concepts, language, BARE) for i in range(len(concepts))]
+
+
+def measure_vae(suite: Suite, sheet: SpriteSheet, count: int) -> float:
+    """Mean PSNR in decibels over whole pictures of held-out compositions."""
+    rng = np.random.default_rng(SEED)
+    scenes = [random_scene(rng, len(sheet), pair_share=0.3, held_out=True) for _ in range(count)]
+    pixels = to_pixels(np.stack([draw(scene, sheet, rng) for scene in scenes]))
+    return torch.cat([psnr(p, reconstruct(suite.pipeline.vae, p)) for p in pixels.split(16)]).mean().item()
+
+
+def measure_zero_shot(
+    suite: Suite, sheet: SpriteSheet, concepts: Sequence[Concept], rounds: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Top-1 by usual name over all concepts, on fresh backgrounds, sizes and places; then by every synonym."""
+    rng = np.random.default_rng(SEED + 1)
+    truth = torch.arange(len(concepts)).repeat(rounds)
+    scenes = [single(i, int(rng.integers(len(BACKGROUNDS))), *random_layout(rng)) for i in truth.tolist()]
+    pictures = torch.cat([suite.embed_pictures([Image.fromarray(draw(s, sheet, rng))]) for s in scenes])
+    by_name, by_synonym = {}, {}
+    for language in LANGUAGES:
+        texts = suite.embed_texts(names(concepts, language))
+        by_name[language] = _share((pictures @ texts.T).argmax(-1) == truth)
+        # A synonym is right when its own concept's picture is, on average, the nearest of all.
+        means = functional.normalize(torch.stack([pictures[truth == i].mean(0) for i in range(len(concepts))]), dim=-1)
+        synonyms = [(i, name) for i, concept in enumerate(concepts) for name in concept.names[language][1:]]
+        owner = torch.tensor([i for i, _ in synonyms])
+        by_synonym[language] = _share((suite.embed_texts([name for _, name in synonyms]) @ means.T).argmax(-1) == owner)
+    return by_name, by_synonym
+
+
+def background_of(picture: Image.Image) -> int:
+    """Index of the background colour that is nearest to the median of the four corners."""
+    pixels = np.asarray(picture.convert("RGB"), float)
+    ends = (0, PICTURE_SIZE - 8)
+    corners = np.concatenate([pixels[y : y + 8, x : x + 8].reshape(-1, 3) for y in ends for x in ends])
+    return int(np.abs(np.array([b.rgb for b in BACKGROUNDS]) - np.median(corners, axis=0)).sum(-1).argmin())
+
+
+def measure_background(suite: Suite, concepts: Sequence[Concept], seed: int) -> float:
+    """Share of pictures of "a <concept> on a <colour> background" whose corners have that colour."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(concepts))[: 8 * len(BACKGROUNDS)]
+    scenes = [single(int(c), i % len(BACKGROUNDS)) for i, c in enumerate(chosen)]
+    prompts = [describe(scene, concepts, LANGUAGES[i % 2], Mention(background=True)) for i, scene in enumerate(scenes)]
+    pictures = suite.generate(prompts, seed)
+    return float(np.mean([background_of(p) == s.background for p, s in zip(pictures, scenes, strict=True)]))
+
+
+def measure_held_out(suite: Suite, concepts: Sequence[Concept], texts: Tensor, seed: int) -> tuple[float, float]:
+    """Never-seen (thing, colour, place): is it that thing, and on that colour?"""
+    rng = np.random.default_rng(seed)
+    scenes: list[Scene] = []
+    while len(scenes) < 64:
+        scene = random_scene(rng, len(concepts), pair_share=0, held_out=True)
+        scenes.append(scene)
+    pictures = suite.generate([describe(scene, concepts, "en", EVERYTHING) for scene in scenes], seed)
+    found = (suite.embed_pictures(pictures) @ texts.T).argmax(-1)
+    objects = _share(found == torch.tensor([scene.objects[0].concept for scene in scenes]))
+    colours = float(np.mean([background_of(p) == s.background for p, s in zip(pictures, scenes, strict=True)]))
+    return objects, colours
+
+
+def evaluate(folder: Path, work_dir: Path, font: Path | None, rounds: int) -> Measured:
+    """Measure everything, and draw the contact sheet on the way."""
+    concepts = load_concepts()
+    sheet = SpriteSheet(concepts, require_font(font))
+    suite = Suite(folder)
+    result = Measured(concepts=len(concepts), machine=_machine())
+    result.vae_psnr = measure_vae(suite, sheet, count=128)
+    result.zero_shot, result.zero_shot_synonyms = measure_zero_shot(suite, sheet, concepts, rounds=3)
+    texts = suite.embed_texts(names(concepts, "en"))
+    truth = torch.arange(len(concepts))
+    hits = torch.zeros(len(concepts))
+    for language in LANGUAGES:
+        right = []
+        for turn in range(rounds):
+            started = time.perf_counter()
+            pictures = suite.generate(names(concepts, language), seed=SEED + 1000 * turn)
+            result.seconds_a_picture = (time.perf_counter() - started) / len(concepts)
+            ranking = (suite.embed_pictures(pictures) @ texts.T).argsort(-1, descending=True)
+            right.append((ranking[:, 0] == truth).float())
+            if language == "en" and turn == 0:
+                result.drawn_top5 = (ranking[:, :5] == truth[:, None]).any(-1).float().mean().item()
+                write_contact_sheet(folder / "contact_sheet.png", pictures)
+        hits += torch.stack(right).mean(0)
+        result.drawn[language] = torch.stack(right).mean().item()
+    result.worst = [concepts[i].name("en") for i in hits.argsort()[:10].tolist()]
+    result.background = measure_background(suite, concepts, SEED + 5000)
+    result.held_out_object, result.held_out_background = measure_held_out(suite, concepts, texts, SEED + 6000)
+    parts = {"clip": suite.clip, "unet": suite.pipeline.unet, "vae": suite.pipeline.vae}
+    parts["text_encoder"] = suite.pipeline.text_encoder
+    result.parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    result.bytes = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    for name in ("clip", "vae", "unet"):
+        state = load_checkpoint(work_dir / f"{name}.pt")
+        if state is not None:
+            progress = Progress(**state["progress"])
+            result.training_minutes[name] = progress.total_seconds / 60
+            result.training_steps[name] = progress.total_steps
+    return result
+
+
+def write_contact_sheet(path: Path, pictures: Sequence[Image.Image], columns: int = 16, size: int = 64) -> None:
+    """All concepts in file order, `size` pixels each."""
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * size, rows * size))
+    for index, picture in enumerate(pictures):
+        sheet.paste(picture.resize((size, size)), (index % columns * size, index // columns * size))
+    sheet.save(path, optimize=True)
+
+
+def write_card(folder: Path, result: Measured) -> None:
+    """Write MODEL_CARD.md, and the same figures as measured.json."""
+    (folder / "measured.json").write_text(json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / "MODEL_CARD.md").write_text(_card(result), "utf-8")
+
+
+def _card(result: Measured) -> str:
+    template = Path(__file__).with_name("card.md").read_text("utf-8")
+    parts = "\n".join(f"| {name} | {count / 1e6:.2f} million |" for name, count in result.parameters.items())
+    training = "\n".join(
+        f"| {name} | {minutes:.0f} | {result.training_steps[name]:,} |"
+        for name, minutes in result.training_minutes.items()
+    )
+    values: dict[str, Any] = {
+        "concepts": result.concepts,
+        "psnr": f"{result.vae_psnr:.1f} dB",
+        "zero_shot_en": f"{result.zero_shot['en']:.1%}",
+        "zero_shot_th": f"{result.zero_shot['th']:.1%}",
+        "synonyms_en": f"{result.zero_shot_synonyms['en']:.1%}",
+        "synonyms_th": f"{result.zero_shot_synonyms['th']:.1%}",
+        "drawn_en": f"{result.drawn['en']:.1%}",
+        "drawn_th": f"{result.drawn['th']:.1%}",
+        "top5": f"{result.drawn_top5:.1%}",
+        "background": f"{result.background:.1%}",
+        "held_out_object": f"{result.held_out_object:.1%}",
+        "held_out_background": f"{result.held_out_background:.1%}",
+        "worst": ", ".join(result.worst),
+        "seconds": f"{result.seconds_a_picture:.1f}",
+        "parts": parts,
+        "training": training,
+        "megabytes": f"{result.bytes / 2**20:.1f}",
+        "machine": result.machine,
+        "steps": STEPS,
+        "guidance": GUIDANCE,
+    }
+    return template.format(**values)
+
+
+def _machine() -> str:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    return f"{platform.system()} {platform.machine()}, {device}, torch {torch.__version__}"
+
+
+def _share(right: Tensor) -> float:
+    return right.float().mean().item()
+
+
+def main() -> None:
+    """Read the flags, measure, and write the card."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", type=Path, default=EMOJI_FOLDER, help="the exported folder (%(default)s)")
+    parser.add_argument("--work-dir", type=Path, default=DEFAULT_WORK_DIR, help="checkpoints (default: %(default)s)")
+    parser.add_argument("--font", type=Path, help=f"NotoColorEmoji.ttf (default: {DEBIAN_FONT})")
+    parser.add_argument("--rounds", type=int, default=1, help="pictures a concept and language (%(default)s)")
+    flags = parser.parse_args()
+    write_card(flags.suite, evaluate(flags.suite, flags.work_dir, flags.font, flags.rounds))
+
+
+if __name__ == "__main__":
+    main()
