@@ -34,7 +34,7 @@ from models.recipes.train_vae import psnr, reconstruct
 from models.recipes.training import DEFAULT_WORK_DIR, Progress
 
 SEED = 20_000  # far from every seed of training
-STEPS, GUIDANCE = 20, 5.0
+STEPS = 20
 BARE = Mention()
 
 
@@ -53,6 +53,7 @@ class Measured:
     held_out_background: float = 0.0
     worst: list[str] = field(default_factory=list)
     seconds_a_picture: float = 0.0
+    guidance: float = 0.0
     parameters: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
     training_minutes: dict[str, float] = field(default_factory=dict)
@@ -70,6 +71,8 @@ class Suite:
         self.pipeline = StableDiffusionPipeline.from_pretrained(
             folder / "txt2img", local_files_only=True, use_safetensors=True, safety_checker=None, dtype=torch.float32
         )
+        suite = json.loads((folder / "suite.json").read_text("utf-8"))
+        self.guidance = next(m["guidance_scale"] for m in suite["models"] if m["task"] == "txt2img")
         self.pipeline.set_progress_bar_config(disable=True)
 
     @torch.no_grad()
@@ -91,7 +94,7 @@ class Suite:
             part = list(prompts[start : start + batch])
             generators = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
             pictures += self.pipeline(
-                part, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generators
+                part, num_inference_steps=STEPS, guidance_scale=self.guidance, generator=generators
             ).images
         return pictures
 
@@ -166,7 +169,7 @@ def evaluate(folder: Path, work_dir: Path, font: Path | None, rounds: int) -> Me
     concepts = load_concepts()
     sheet = SpriteSheet(concepts, require_font(font))
     suite = Suite(folder)
-    result = Measured(concepts=len(concepts), machine=_machine())
+    result = Measured(concepts=len(concepts), guidance=suite.guidance, machine=_machine())
     result.vae_psnr = measure_vae(suite, sheet, count=128)
     result.zero_shot, result.zero_shot_synonyms = measure_zero_shot(suite, sheet, concepts, rounds=3)
     texts = suite.embed_texts(names(concepts, "en"))
@@ -243,7 +246,7 @@ def _card(result: Measured) -> str:
         "megabytes": f"{result.bytes / 2**20:.1f}",
         "machine": result.machine,
         "steps": STEPS,
-        "guidance": GUIDANCE,
+        "guidance": result.guidance,
     }
     return template.format(**values)
 

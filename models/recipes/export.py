@@ -30,6 +30,7 @@ EMOJI_FOLDER = Path(__file__).parent.parent / "emoji"
 LICENCES = Path(__file__).with_name("licences")
 MADE_BY_EVALUATE = ("MODEL_CARD.md", "contact_sheet.png", "measured.json")
 VERSION = "0.1"
+GUIDANCE_SCALE = 4.0  # drew the most recognisable pictures of 2 to 7.5
 
 
 def build_pipeline(
@@ -90,6 +91,7 @@ def describe_suite(pipeline_parameters: int, clip_parameters: int) -> dict[str, 
                 "task": "txt2img",
                 "title": "Emoji suite: Stable Diffusion in miniature",
                 "folder": "txt2img",
+                "guidance_scale": GUIDANCE_SCALE,
                 "parameters": pipeline_parameters,
             },
             {

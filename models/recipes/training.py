@@ -140,6 +140,7 @@ def make_logger(name: str, work_dir: Path, *, silent: bool = False) -> logging.L
     logger.propagate = False
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
+        handler.close()
     for handler in (logging.FileHandler(work_dir / f"{name}.log"), logging.StreamHandler()):
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)

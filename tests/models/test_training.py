@@ -1,9 +1,9 @@
-import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from models.recipes.checkpoints import load_checkpoint
@@ -12,8 +12,6 @@ from models.recipes.shapes import VaeShape, build_vae
 from models.recipes.train_unet import curriculum
 from models.recipes.train_vae import normalise_latents, reconstruct
 from models.recipes.training import LearningRate, MovingAverage, Progress, Run, fit
-
-LOG = logging.getLogger("test")
 
 
 class CountingTask:
@@ -57,24 +55,24 @@ def run(folder: Path, steps: int) -> Run:
 def test_a_resumed_training_equals_an_unbroken_one(tmp_path: Path) -> None:
     rate = LearningRate(0.01, warmup=4, floor=1)
     whole, first, second = CountingTask(), CountingTask(), CountingTask()
-    fit(whole, run(tmp_path / "whole", 6), rate, LOG)
-    fit(first, run(tmp_path / "broken", 3), rate, LOG)
-    progress = fit(second, run(tmp_path / "broken", 3), rate, LOG)
+    fit(whole, run(tmp_path / "whole", 6), rate, Accelerator())
+    fit(first, run(tmp_path / "broken", 3), rate, Accelerator())
+    progress = fit(second, run(tmp_path / "broken", 3), rate, Accelerator())
     assert progress.step == 6
     assert second.same_phase is True
     assert torch.allclose(whole.model.weight, second.model.weight, atol=1e-6)
 
 
 def test_a_new_phase_counts_anew_and_remembers_the_old_one(tmp_path: Path) -> None:
-    fit(CountingTask("one"), run(tmp_path, 3), LearningRate(0.01), LOG)
+    fit(CountingTask("one"), run(tmp_path, 3), LearningRate(0.01), Accelerator())
     task = CountingTask("two")
-    progress = fit(task, run(tmp_path, 2), LearningRate(0.01), LOG)
+    progress = fit(task, run(tmp_path, 2), LearningRate(0.01), Accelerator())
     assert task.same_phase is False
     assert (progress.step, progress.total_steps) == (2, 5)
 
 
 def test_the_time_budget_ends_training(tmp_path: Path) -> None:
-    progress = fit(CountingTask(), Run(work_dir=tmp_path, minutes=0.005), LearningRate(0.01), LOG)
+    progress = fit(CountingTask(), Run(work_dir=tmp_path, minutes=0.005), LearningRate(0.01), Accelerator())
     assert progress.seconds >= 0.3
     assert load_checkpoint(tmp_path / "counting.pt")["progress"]["step"] == progress.step
 
