@@ -210,7 +210,7 @@ def write_contact_sheet(path: Path, pictures: Sequence[Image.Image], columns: in
     sheet = Image.new("RGB", (columns * size, rows * size))
     for index, picture in enumerate(pictures):
         sheet.paste(picture.resize((size, size)), (index % columns * size, index // columns * size))
-    sheet.save(path, optimize=True)
+    sheet.quantize(256).save(path, optimize=True)
 
 
 def write_card(folder: Path, result: Measured) -> None:
