@@ -75,6 +75,8 @@ def test_the_model_line_tells_size_and_licence_or_the_problem() -> None:
     assert "12 MB" in about
     assert "Apache-2.0" in about
     assert "licence not stated" in render_model(dataclasses.replace(ENTRY, licence=""), SAY)
+    long = Reader(render_model(dataclasses.replace(ENTRY, licence="Apache-2.0\nglyphs OFL-1.1"), SAY))
+    assert long.words.endswith("Apache-2.0")
     problem = UserError("error.model_file_broken", file="unet", reason="it ends early")
     assert 'role="alert"' in render_model(dataclasses.replace(ENTRY, problem=problem), SAY)
     assert render_model(None, SAY) == ""
