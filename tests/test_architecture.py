@@ -43,7 +43,7 @@ LAYERS = {
     "__main__": 11,
 }
 # Data that a layer below reads by design: what can be asked for, before any library is loaded.
-ALLOWED_UPWARDS = {("settings", "webui.diffusion.request")}
+ALLOWED_UPWARDS = {("settings", "webui.diffusion.request"), ("settings", "webui.clip.limits")}
 
 
 def module_name(path: Path) -> str:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from webui.clip.request import (
     CellRequest,
     NearestRequest,
-    ScoreLimits,
     ScoreRequest,
     ZeroShotRequest,
     check_picture_count,
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _WORKING_MEMORY: Final = 384 * 1024 * 1024  # a batch of 16 through ViT-L/14; small models need far less
-_REMOTE_PIXELS: Final = 40_000_000
 _RANDOM_ORDERS: Final = 4
 
 
@@ -62,7 +60,7 @@ class ClassifiedPictures:
 
 def check_score(studio: Studio, request: ScoreRequest) -> None:
     """All that can be checked before a model is loaded; `score_pictures` does it again. Raises UserError."""
-    check_score_request(request, ScoreLimits())
+    check_score_request(request, studio.settings.score_limits)
     studio.catalog.find(request.model, CLIP)
 
 
@@ -80,7 +78,7 @@ def score_pictures(studio: Studio, request: ScoreRequest, context: JobContext) -
 
 def work_out(studio: Studio, request: CellRequest, context: JobContext) -> WorkedExample:
     """Every number between one picture, one text and their score, checked against the model."""
-    check_texts([request.text], 1, ScoreLimits())
+    check_texts([request.text], 1, studio.settings.score_limits)
 
     def work(encoder: Encoder) -> WorkedExample:
         from webui.clip.worked import worked_example
@@ -92,7 +90,7 @@ def work_out(studio: Studio, request: CellRequest, context: JobContext) -> Worke
 
 def explain_score(studio: Studio, request: CellRequest, context: JobContext) -> ExplainedScore:
     """Relevance of patches and words for one score, with its deletion curve."""
-    check_texts([request.text], 1, ScoreLimits())
+    check_texts([request.text], 1, studio.settings.score_limits)
 
     def work(encoder: Encoder) -> ExplainedScore:
         from webui.clip.embed import view_png
@@ -115,7 +113,7 @@ def explain_score(studio: Studio, request: CellRequest, context: JobContext) -> 
 
 def classify_pictures(studio: Studio, request: ZeroShotRequest, context: JobContext) -> ClassifiedPictures:
     """Sort pictures under labels without training; each label is encoded once and kept."""
-    limits = ScoreLimits()
+    limits = studio.settings.score_limits
     check_picture_count(len(request.pictures), limits)
     check_texts(request.labels, limits.max_labels, limits)
     if not request.pictures:
@@ -137,7 +135,7 @@ def find_nearest(
     studio: Studio, request: NearestRequest, context: JobContext
 ) -> tuple[tuple[tuple[str, float], ...], ...]:
     """For each text the labels nearest to it with their cosines, the nearest first."""
-    limits = ScoreLimits()
+    limits = studio.settings.score_limits
     check_texts(request.texts, limits.max_texts, limits)
     check_texts(request.labels, limits.max_labels, limits)
 
@@ -156,9 +154,7 @@ def _with_encoder(studio: Studio, model: str, work: Callable[[Encoder], T], cont
     entry = studio.catalog.find(model, CLIP)
     key = entry.key()
     settings = studio.settings
-    limits = PictureLimits(max_file_bytes=settings.max_upload_mb << 20)
-    if settings.remote:
-        limits = PictureLimits(limits.max_file_bytes, _REMOTE_PIXELS)
+    limits = PictureLimits(settings.max_upload_mb << 20, settings.score_limits.max_picture_pixels)
 
     def leased(clip: ClipModel) -> T:
         from webui.clip.embed import Encoder

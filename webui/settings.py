@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 from typing_extensions import override
 
+from webui.clip.limits import ScoreLimits
 from webui.diffusion.request import GenerateLimits
 from webui.errors import UserError
 from webui.i18n import Language
@@ -77,6 +78,13 @@ def _default_limits(data: Mapping[str, Any]) -> GenerateLimits:
     return limits
 
 
+def _default_score_limits(data: Mapping[str, Any]) -> ScoreLimits:
+    limits = ScoreLimits()
+    if _is_remote(data):
+        return replace(limits, max_pictures=100, max_texts=100, max_labels=1000, max_picture_pixels=40_000_000)
+    return limits
+
+
 class Settings(BaseSettings):
     """Everything that can be set, checked and frozen.
 
@@ -103,6 +111,7 @@ class Settings(BaseSettings):
     idle_unload_minutes: float = Field(default=30.0, ge=0)
 
     limits: GenerateLimits = Field(default_factory=_default_limits)
+    score_limits: ScoreLimits = Field(default_factory=_default_score_limits)
     max_upload_mb: int = Field(default_factory=lambda data: 16 if _is_remote(data) else 64, ge=1)
     max_waiting_jobs: int = Field(default_factory=lambda data: 16 if _is_remote(data) else 64, ge=1)
     max_waiting_jobs_per_user: int = Field(default_factory=lambda data: 4 if _is_remote(data) else 64, ge=1)
@@ -135,6 +144,13 @@ class Settings(BaseSettings):
     def _complete_limits(cls, limits: object, info: ValidationInfo) -> object:
         if isinstance(limits, Mapping):
             return asdict(_default_limits(info.data)) | dict(limits)
+        return limits
+
+    @field_validator("score_limits", mode="before")
+    @classmethod
+    def _complete_score_limits(cls, limits: object, info: ValidationInfo) -> object:
+        if isinstance(limits, Mapping):
+            return asdict(_default_score_limits(info.data)) | dict(limits)
         return limits
 
 

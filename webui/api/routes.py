@@ -17,16 +17,18 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from webui.api.score import read_body, read_score_request
+from webui.clip_tasks import check_score, score_pictures
 from webui.diffusion.request_values import request_from_values
 from webui.diffusion.samplers import SAMPLERS
 from webui.errors import UserError
 from webui.i18n import LANGUAGES, Language
-from webui.runtime.catalog import TXT2IMG, CatalogEntry
+from webui.runtime.catalog import CLIP, TXT2IMG, CatalogEntry
 from webui.runtime.jobs import Job, JobState, Published
 from webui.security import Login
 from webui.store.gallery import SavedPicture
 from webui.studio import Studio
-from webui.tasks import DrawnPictures, draw_pictures, prepare_request
+from webui.tasks import draw_pictures, prepare_request
 
 PREFIX: Final = "/api/v1"
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -49,6 +51,7 @@ def api_routes(studio: Studio, login: Login | None) -> list[Route]:
         ("GET", "/models", api.models),
         ("GET", "/samplers", api.samplers),
         ("POST", "/generate", api.generate),
+        ("POST", "/score", api.score),
         ("GET", "/jobs/{job_id}", api.job),
         ("POST", "/jobs/{job_id}/cancel", api.cancel),
         ("GET", "/jobs/{job_id}/pictures/{index:int}", api.picture),
@@ -75,9 +78,9 @@ class RestApi:
 
         return answer
 
-    async def models(self, _request: Request) -> Response:
-        """GET /models: what can draw."""
-        entries = await run_in_threadpool(self.studio.catalog.entries, TXT2IMG)
+    async def models(self, request: Request) -> Response:
+        """GET /models: what can draw; with ?task=clip what can score."""
+        entries = await run_in_threadpool(self.studio.catalog.entries, request.query_params.get("task", TXT2IMG))
         return JSONResponse({"models": [_model(entry) for entry in entries]})
 
     async def samplers(self, _request: Request) -> Response:
@@ -94,6 +97,16 @@ class RestApi:
         location = f"{PREFIX}/jobs/{job.id}"
         answer = {"job": job.id, "url": location, "parameters": asdict(asked)}
         return JSONResponse(answer, 202, headers={"Location": location})
+
+    async def score(self, request: Request) -> Response:
+        """POST /score: a ScoreRequest as JSON or a form; 202 with the job, whose answer has the matrices when done."""
+        asked = await read_score_request(request, self.studio.settings)
+        await run_in_threadpool(check_score, self.studio, asked)
+        job = self.studio.jobs.submit(
+            lambda context: score_pictures(self.studio, asked, context), owner=_OWNER, kind=CLIP
+        )
+        location = f"{PREFIX}/jobs/{job.id}"
+        return JSONResponse({"job": job.id, "url": location}, 202, headers={"Location": location})
 
     async def job(self, request: Request) -> Response:
         """GET /jobs/{id}: state, progress and, when there are any, pictures."""
@@ -114,10 +127,10 @@ class RestApi:
             raise UserError("error.unknown_picture", index=index, count=len(pictures))
         return FileResponse(pictures[index].path, media_type="image/png")
 
-    def _job(self, request: Request) -> Job[DrawnPictures]:
+    def _job(self, request: Request) -> Job[Any]:
         return self.studio.jobs.get(request.path_params["job_id"], _OWNER)
 
-    def _described(self, request: Request, job: Job[DrawnPictures]) -> dict[str, Any]:
+    def _described(self, request: Request, job: Job[Any]) -> dict[str, Any]:
         pictures = _pictures(job)
         return {
             "job": job.id,
@@ -135,9 +148,10 @@ class RestApi:
                 for index, picture in enumerate(pictures)
             ],
             "error": self._error_of(request, job),
+            **({"scores": _scores(job)} if job.kind == CLIP else {}),
         }
 
-    def _error_of(self, request: Request, job: Job[DrawnPictures]) -> dict[str, str] | None:
+    def _error_of(self, request: Request, job: Job[Any]) -> dict[str, str] | None:
         """Why the job failed: a sentence for what the user can put right, a general one for a defect of ours."""
         if job.state is not JobState.FAILED:
             return None
@@ -188,11 +202,7 @@ def _weighted(part: str) -> tuple[str, float]:
 
 async def _json_object(request: Request) -> dict[str, object]:
     """The body as a JSON object; raises UserError for anything else and for a body without measure."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise UserError("error.body_too_large", limit=MAX_BODY_BYTES // 1024)
+    body = await read_body(request, MAX_BODY_BYTES)
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -216,7 +226,14 @@ def _model(entry: CatalogEntry) -> dict[str, Any]:
     }
 
 
-def _pictures(job: Job[DrawnPictures]) -> tuple[SavedPicture, ...]:
+def _scores(job: Job[Any]) -> dict[str, Any] | None:
+    """The matrices of a score job that has ended well."""
+    from webui.clip.score import score_as_dict
+
+    return score_as_dict(job.result()) if job.state is JobState.DONE else None
+
+
+def _pictures(job: Job[Any]) -> tuple[SavedPicture, ...]:
     """The pictures that are finished so far, of a job that runs or has ended."""
     pictures: list[SavedPicture] = []
     try:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from webui.clip.limits import ScoreLimits
 from webui.errors import UserError
 from webui.vision.pictures import PictureFile
 
@@ -49,16 +50,6 @@ class NearestRequest:
     labels: tuple[str, ...]
     count: int = 5
     model: str = "emoji"
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreLimits:
-    """The largest request that is accepted; remote mode lowers some of these."""
-
-    max_pictures: int = 500
-    max_texts: int = 500
-    max_labels: int = 5000
-    max_text_characters: int = 4000
 
 
 @dataclass(frozen=True, slots=True)

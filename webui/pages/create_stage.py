@@ -36,6 +36,7 @@ class Stage:
     actions: gr.Row
     download: gr.DownloadButton
     reuse: gr.Button
+    send: gr.Button
     parameters: gr.HTML
     controls: RunControls
     run: gr.State
@@ -140,7 +141,8 @@ def build_stage(page: Localizer, controls: RunControls) -> Stage:
     with gr.Row(visible=False, elem_id="actions") as actions:
         download = page.make(gr.DownloadButton, {"label": "create.download"}, size="md", elem_id="download")
         reuse = page.make(gr.Button, {"value": "create.reuse"}, size="md", elem_id="reuse")
+        send = page.make(gr.Button, {"value": "create.send_to_score"}, size="md", elem_id="send-to-score")
     parameters = gr.HTML(apply_default_css=False, elem_id="parameters")
     return Stage(
-        preview, pictures, status, actions, download, reuse, parameters, controls, gr.State(Run()), gr.State(0)
+        preview, pictures, status, actions, download, reuse, send, parameters, controls, gr.State(Run()), gr.State(0)
     )

@@ -14,12 +14,15 @@ from webui.pages.create import CreatePage, Kept
 from webui.pages.create_run import Run
 from webui.pages.localize import QUIET, Localizer, Updates, merged
 from webui.pages.reader import Readers
+from webui.pages.score import ScorePage
 from webui.studio import Studio
 from webui.views.markup import element, text
 from webui.views.notice import PictureNotice
 
 _LANGUAGE_NAMES: Final[list[tuple[str, str]]] = [("English", "en"), ("ไทย", "th")]
 """Each language under its own name, in every language."""
+
+_SCORE_TAB: Final = "score"
 
 _OPEN_JS: Final = "(language, saved) => [window.diffuscope.chosenLanguage(), saved]"
 _SPEAK_JS: Final = "(language, ...kept) => { window.diffuscope.speak(language); return [language, ...kept]; }"
@@ -35,9 +38,15 @@ def build_page(studio: Studio) -> gr.Blocks:
     blocks = gr.Blocks(analytics_enabled=False, title="Diffuscope", delete_cache=(600, 3600), fill_width=True)
     with blocks:
         language = _build_header(page)
-        create = CreatePage.build(studio, readers, page)
-        _wire_language(blocks, readers, page, language, create)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with page.make(gr.Tab, {"label": "app.tab.create"}, id="create"):
+                create = CreatePage.build(studio, readers, page)
+            with page.make(gr.Tab, {"label": "app.tab.score"}, id=_SCORE_TAB):
+                score = ScorePage.build(studio, readers, page)
+        _wire_language(blocks, readers, page, language, create, score)
+        _wire_sending(tabs, create, score)
         blocks.unload(create.leave)
+        blocks.unload(score.leave)
         blocks.unload(readers.forget)
     return blocks
 
@@ -47,8 +56,9 @@ def page_head(owners_language: Language | None) -> str:
 
     Gradio has a place of its own for style sheets, but rewrites their selectors. `owners_language` is for the script.
     """
-    script = f"window.diffuscopeLanguage = {json.dumps(owners_language)};\n{_asset('page.js')}"
-    return f"<style>{_asset('page.css')}</style><script>{script}</script>"
+    language = f"window.diffuscopeLanguage = {json.dumps(owners_language)};"
+    script = "\n".join([language, _asset("similarity.js"), _asset("page.js")])
+    return f"<style>{_asset('page.css')}{_asset('similarity.css')}</style><script>{script}</script>"
 
 
 def page_theme() -> gr.themes.Base:
@@ -110,7 +120,7 @@ def _build_header(page: Localizer) -> gr.Radio:
 
 
 def _wire_language(
-    blocks: gr.Blocks, readers: Readers, page: Localizer, language: gr.Radio, create: CreatePage
+    blocks: gr.Blocks, readers: Readers, page: Localizer, language: gr.Radio, create: CreatePage, score: ScorePage
 ) -> None:
     """Say the whole page in the reader's language: when it opens, with the form of last time, and at every switch."""
 
@@ -124,7 +134,8 @@ def _wire_language(
     ) -> Updates:  # fmt: skip
         before = readers.translator(request)
         say = readers.choose(request, chosen)
-        return merged(page.updates(say), create.said_again(Kept(run, selected, notice, prompt, model), before, say))
+        created = create.said_again(Kept(run, selected, notice, prompt, model), before, say)
+        return merged(page.updates(say), created, score.said_again(request, say))
 
     opened = blocks.load(
         open_page,
@@ -137,10 +148,20 @@ def _wire_language(
     language.input(
         change_language,
         inputs=[language, *create.kept()],
-        outputs=_unique([*page.components, *create.said_again_outputs()]),
+        outputs=_unique([*page.components, *create.said_again_outputs(), *score.said_again_outputs()]),
         js=_SPEAK_JS,
         **QUIET,
     )
+
+
+def _wire_sending(tabs: gr.Tabs, create: CreatePage, score: ScorePage) -> None:
+    """The button under a drawn picture that takes it, and its prompt, to the similarity page."""
+    create.stage.send.click(
+        score.receive,
+        inputs=[create.stage.run, create.stage.selected, score.form.texts],
+        outputs=score.receive_outputs(),
+        **QUIET,
+    ).then(lambda: gr.update(selected=_SCORE_TAB), outputs=[tabs], **QUIET)
 
 
 def _brand(say: Translator) -> str:
