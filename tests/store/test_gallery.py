@@ -59,7 +59,7 @@ def test_threads_never_share_a_number(gallery: Gallery) -> None:
     def save(seed: int) -> str:
         if seed < 8:
             start.wait(PATIENCE)
-        return gallery.save(RED, "a", seed).path.name
+        return gallery.save(RED.copy(), "a", seed).path.name  # Pillow keeps a save's options on the image meanwhile
 
     with ThreadPoolExecutor(8) as pool:
         names = list(pool.map(save, range(48)))

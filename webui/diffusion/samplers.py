@@ -133,5 +133,7 @@ def build_scheduler(name: str, config: Mapping[str, Any]) -> SchedulerMixin:
     scheduler_class = getattr(diffusers, sampler.scheduler)
     known = inspect.signature(scheduler_class.__init__).parameters
     trained = {option: config[option] for option in _TRAINED_WITH if option in config and option in known}
-    scheduler: SchedulerMixin = scheduler_class(**trained, **sampler.overrides)
+    # Only "leading" steps use the offset, but the pipeline warns of any other than Stable Diffusion's.
+    offset = {"steps_offset": 1} if "steps_offset" in known else {}
+    scheduler: SchedulerMixin = scheduler_class(**trained, **(offset | dict(sampler.overrides)))
     return scheduler
