@@ -94,13 +94,13 @@ class ScorePage:
             *self.tools.said_again_outputs(),
         ]  # fmt: skip
 
-    def receive(self, run: Run, selected: int, texts: str, request: gr.Request) -> Updates:
+    def receive(self, run: Run, selected: int, texts: str | None, request: gr.Request) -> Updates:
         """A picture from txt2img: put it on the desk, and its prompt before the texts."""
         picture = selected_picture(run, selected)
         if picture is None:
             return {}
         prompt = " ".join(drawn_from(picture).prompt.split())
-        others = [line for line in texts.splitlines() if line.strip() and line.strip() != prompt]
+        others = [line for line in (texts or "").splitlines() if line.strip() and line.strip() != prompt]
         desk = self._add(request, [PictureFile(picture.path.name, picture.path)])
         return self._tray(desk, self.readers.translator(request)) | {self.form.texts: "\n".join([prompt, *others])}
 

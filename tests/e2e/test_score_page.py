@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from models.recipes.concepts import load_concepts
+from models.recipes.draw import DEBIAN_FONT, SpriteSheet, draw
+from models.recipes.scenes import single
+from tests.e2e.conftest import Visitors
+from tests.e2e.driver import RUN_MS
+
+WORDS = {"en-US": ("cat", "dog", "car"), "th-TH": ("แมว", "หมา", "รถ")}
+TAB = {"en-US": "Score", "th-TH": "วัดความเหมือน"}
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A cat and a dog as PNG, a car as JPEG, drawn with a jitter that no training picture had."""
+    if not DEBIAN_FONT.is_file():
+        pytest.skip("Debian's package fonts-noto-color-emoji is not installed")
+    folder = tmp_path_factory.mktemp("drawings")
+    concepts = load_concepts()
+    sheet = SpriteSheet(concepts, DEBIAN_FONT)
+    places = {concept.id: place for place, concept in enumerate(concepts)}
+    paths = []
+    for number, name in enumerate(("cat.png", "dog.png", "car.jpg")):
+        pixels = draw(single(places[name[:3]], number, "normal"), sheet, np.random.default_rng(10_000 + number))
+        paths.append(folder / name)
+        Image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+def open_score(visitors: Visitors, locale: str, width: int = 1280) -> Page:
+    page = visitors.visit(locale, width=width).page
+    page.get_by_role("tab", name=TAB[locale], exact=True).click()
+    expect(page.locator("#score-run")).to_be_visible()
+    return page
+
+
+def upload(page: Page, paths: list[Path]) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.locator("#score-upload").click()
+    chooser.value.set_files(paths)
+    expect(page.locator(".tray li")).to_have_count(len(paths))
+
+
+@pytest.mark.usefixtures("emoji_suite")
+@pytest.mark.parametrize("locale", ["en-US", "th-TH"])
+def test_three_pictures_are_scored_and_every_number_is_the_models(
+    visitors: Visitors, drawings: list[Path], emoji_suite: Path, tmp_path: Path, locale: str
+) -> None:
+    page = open_score(visitors, locale)
+    upload(page, drawings)
+    page.locator("#score-texts textarea").fill("\n".join(WORDS[locale]))
+    page.locator("#score-run").click()
+    cells = page.locator("#score-matrix button[data-picture]")
+    expect(cells).to_have_count(9, timeout=RUN_MS)
+
+    cosine, logits = expected(emoji_suite, drawings, WORDS[locale])
+    shown = [float(re.match(r"-?[\d.]+", words)[0]) for words in cells.all_inner_texts()]
+    assert shown == pytest.approx(cosine.flatten(), abs=6e-4)
+    assert list(np.argsort(-cosine[0])) == [0, 1, 2], "cat, dog, car is the order for a cat"
+
+    cells.nth(1).click()
+    expect(page.locator("#score-worked .check.passed")).to_contain_text(f"{logits[0, 1]:.3f}"[:-1], timeout=RUN_MS)
+    worked = page.locator("#score-worked").inner_text()
+    logit = float(re.findall(r"logit = exp\(logit_scale\).* = (-?[\d.]+)", worked)[0])
+    assert logit == pytest.approx(logits[0, 1], abs=1e-4)
+
+    with page.expect_download() as download:
+        page.locator("#score-json").click()
+    exported = json.loads(download.value.path().read_text(encoding="utf-8"))
+    assert np.array(exported["logit"]) == pytest.approx(logits, abs=1e-4)
+    page.locator("#score-measure label").nth(2).click()
+    expect(page.locator("#score-matrix table")).to_have_attribute("data-measure", "softmax_texts")
+
+
+def expected(suite: Path, paths: list[Path], words: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and logits (3, 3) by the stock classes alone."""
+    import torch
+    from transformers import CLIPModel, CLIPProcessor
+
+    model = CLIPModel.from_pretrained(suite / "clip", dtype=torch.float32).eval()
+    processor = CLIPProcessor.from_pretrained(suite / "clip")
+    images = [Image.open(path).convert("RGB") for path in paths]
+    inputs = processor(text=list(words), images=images, return_tensors="pt", padding=True)
+    with torch.no_grad():
+        logits = model(**inputs).logits_per_image
+        return (logits / model.logit_scale.exp()).numpy(), logits.numpy()
+
+
+@pytest.mark.usefixtures("emoji_suite")
+def test_a_drawn_picture_comes_along_with_its_prompt(visitors: Visitors) -> None:
+    create = visitors.visit()
+    create.prompt.fill("a dog on a yellow background")
+    create.set("steps", 4)
+    create.generate.click()
+    create.wait_until_done()
+    create.page.locator("#send-to-score").click()
+    expect(create.page.locator("#score-texts textarea")).to_have_value("a dog on a yellow background")
+    expect(create.page.locator(".tray li")).to_have_count(1)
+    create.page.locator(".tray button").click()
+    expect(create.page.locator(".tray li")).to_have_count(0)
+
+
+def test_mistakes_are_one_sentence_and_the_language_changes_in_place(visitors: Visitors) -> None:
+    page = open_score(visitors, "en-US", width=390)
+    page.locator("#score-run").click()
+    expect(page.locator("#score-status [role=alert]")).to_have_text(
+        "There is nothing to score; add a picture or a text."
+    )
+    page.get_by_role("button", name=re.compile("Calculator")).click()
+    page.locator("#vector-3").locator("input, textarea").fill("0 0 0 0")
+    expect(page.locator("#calculation .notice")).to_contain_text("all zeros")
+    page.locator("#language").get_by_text("ไทย", exact=True).click()
+    expect(page.locator("#score-run")).to_have_text("วัดความเหมือน")
+    expect(page.locator("#score-status [role=alert]")).not_to_contain_text("nothing to score")
+    expect(page.locator("#calculation .notice")).not_to_contain_text("all zeros")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
