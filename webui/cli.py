@@ -148,7 +148,7 @@ def _add_generate(app: typer.Typer, say: Translator) -> None:
         model: str = option("model", "--model", say.text("cli.generate.model")),
         sampler: str = option("sampler", "--sampler", say.text("cli.generate.sampler")),
         steps: int = option("steps", "--steps", say.text("cli.generate.steps")),
-        guidance_scale: float = option("guidance_scale", "--cfg", say.text("cli.generate.guidance_scale")),
+        guidance_scale: float | None = option("guidance_scale", "--cfg", say.text("cli.generate.guidance_scale")),
         width: int | None = option("width", "--width", say.text("cli.generate.width")),
         height: int | None = option("height", "--height", say.text("cli.generate.height")),
         seed: int = option("seed", "--seed", say.text("cli.generate.seed")),

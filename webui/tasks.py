@@ -59,7 +59,7 @@ class DrawnPictures:
 
 
 def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest:
-    """Check all that can be checked before a model is loaded, and fill in the model's own size and the seed.
+    """Check all that can be checked before a model is loaded, and fill in the model's own settings and the seed.
 
     Call it before `submit`, so that a mistake is told at once; `draw_pictures` does it again. Raises UserError.
     """
@@ -69,7 +69,8 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
     entry = studio.catalog.find(request.model, TXT2IMG)
     width, height = request.width or entry.default_width, request.height or entry.default_height
     check_size(width, height, entry.size_multiple, limits)
-    return replace(with_fixed_seed(request), width=width, height=height)
+    guidance_scale = entry.guidance_scale if request.guidance_scale is None else request.guidance_scale
+    return replace(with_fixed_seed(request), width=width, height=height, guidance_scale=guidance_scale)
 
 
 def count_prompt_tokens(studio: Studio, model: str, prompt: str) -> TokenCount:

@@ -26,7 +26,7 @@ from webui.studio import Studio, open_studio
 from webui.tasks import draw_pictures
 
 ROUNDS = 9
-REQUEST = GenerateRequest("a cat on a blue background", sampler="DPM++ 2M Karras", steps=20, seed=7)
+REQUEST = GenerateRequest("a cat on a blue background", sampler="DPM++ 2M Karras", steps=20, seed=7, guidance_scale=2.0)
 
 
 def run() -> dict[str, object]:

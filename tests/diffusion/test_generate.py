@@ -17,6 +17,7 @@ from tests.diffusion.conftest import load_pipeline
 from webui.diffusion.generate import StepView, generate
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.samplers import SAMPLERS
+from webui.runtime.catalog import USUAL_GUIDANCE_SCALE
 
 TINY = GenerateRequest("a cat", negative_prompt="a dog", steps=3, seed=7)
 
@@ -32,7 +33,7 @@ def stock_pictures(pipe: StableDiffusionPipeline, request: GenerateRequest) -> l
             negative_prompt=request.negative_prompt,
             num_images_per_prompt=request.batch_size,
             num_inference_steps=request.steps,
-            guidance_scale=request.guidance_scale,
+            guidance_scale=USUAL_GUIDANCE_SCALE if request.guidance_scale is None else request.guidance_scale,
             width=request.width,
             height=request.height,
             generator=[torch.Generator().manual_seed(request.seed + i) for i in range(request.batch_size)],

@@ -16,6 +16,7 @@ from PIL import Image
 from webui.diffusion.latents import predicted_x0
 from webui.diffusion.request import GenerateRequest, picture_seeds, with_fixed_seed
 from webui.diffusion.samplers import Sampler, build_scheduler, find_sampler
+from webui.runtime.catalog import USUAL_GUIDANCE_SCALE
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +98,14 @@ def generate(
 
 
 def resolved_request(pipe: StableDiffusionPipeline, request: GenerateRequest) -> GenerateRequest:
-    """The request with the model's own size where none is given, and with a seed."""
+    """The request with the model's own size and the usual guidance where none is given, and with a seed."""
     sample_size = pipe.unet.config.sample_size
     own_height, own_width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
     return replace(
         with_fixed_seed(request),
         width=request.width or own_width * pipe.vae_scale_factor,
         height=request.height or own_height * pipe.vae_scale_factor,
+        guidance_scale=USUAL_GUIDANCE_SCALE if request.guidance_scale is None else request.guidance_scale,
     )
 
 

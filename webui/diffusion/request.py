@@ -5,7 +5,6 @@ Nothing here imports torch: the page builds requests before any model library is
 
 from __future__ import annotations
 
-import math
 import secrets
 import unicodedata
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ class GenerateRequest:
 
     `width` and `height` are pixels; None stands for the model's own size. `seed` is 0..2**32-1, or -1 for a new one;
     picture i of the whole request is drawn from seed + i, as A1111 does. `guidance_scale` <= 1 turns classifier-free
-    guidance off (Ho & Salimans 2022).
+    guidance off (Ho & Salimans 2022); None stands for the model's own.
     """
 
     prompt: str
@@ -30,7 +29,7 @@ class GenerateRequest:
     model: str = "emoji"
     sampler: str = "DPM++ 2M Karras"
     steps: int = 20
-    guidance_scale: float = 7.0
+    guidance_scale: float | None = None
     width: int | None = None
     height: int | None = None
     seed: int = RANDOM_SEED
@@ -63,10 +62,9 @@ def check_request(request: GenerateRequest, limits: GenerateLimits) -> None:
     _check_range("error.batch_count_out_of_range", request.batch_count, 1, limits.max_batch_count)
     if request.seed != RANDOM_SEED:
         _check_range("error.seed_out_of_range", request.seed, 0, MAX_SEED)
-    if not 0.0 <= request.guidance_scale <= limits.max_guidance_scale or math.isnan(request.guidance_scale):
-        raise UserError(
-            "error.guidance_scale_out_of_range", value=request.guidance_scale, high=limits.max_guidance_scale
-        )
+    guidance_scale = request.guidance_scale
+    if guidance_scale is not None and not 0.0 <= guidance_scale <= limits.max_guidance_scale:  # NaN is not either
+        raise UserError("error.guidance_scale_out_of_range", value=guidance_scale, high=limits.max_guidance_scale)
 
 
 def check_size(width: int, height: int, multiple: int, limits: GenerateLimits) -> None:

@@ -10,7 +10,7 @@ from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 
 _TEXT: Final = frozenset({"prompt", "negative_prompt", "model", "sampler"})
-_OPTIONAL: Final = frozenset({"width", "height"})
+_OPTIONAL: Final = frozenset({"guidance_scale", "width", "height"})
 _SHOWN_CHARACTERS: Final = 60
 _TOO_LARGE: Final = 2**53
 """Where a JSON number stops being exact; nothing that can be asked for comes near."""
@@ -19,8 +19,8 @@ _TOO_LARGE: Final = 2**53
 def request_from_values(values: Mapping[str, object]) -> GenerateRequest:
     """The request that `values` (field name to JSON value) describe; what is left out keeps its default.
 
-    Only the types are settled here: whole numbers may come as 20 or 20.0, a size may be None. Raises UserError that
-    names the field when it is unknown or of the wrong type, and when there is no prompt.
+    Only the types are settled here: whole numbers may come as 20 or 20.0, a size or the guidance may be None. Raises
+    UserError that names the field when it is unknown or of the wrong type, and when there is no prompt.
     """
     known = {field.name for field in fields(GenerateRequest)}
     for name in values:

@@ -211,8 +211,8 @@ class CreatePage:
     def _choose_model(self, prompt: str, model: str | None, request: gr.Request) -> Updates:
         """A model was chosen: what is known of it, its own size, and how its tokenizer counts."""
         entry = self._entry(model)
-        size = {} if entry is None else {"width": entry.default_width, "height": entry.default_height}
-        return self.form.filled(size) | self._beside_form(prompt, model, self.readers.translator(request))
+        own = {} if entry is None else form_parts.own_settings(entry)
+        return self.form.filled(own) | self._beside_form(prompt, model, self.readers.translator(request))
 
     def _read_picture(self, file: Mapping[str, Any], request: gr.Request) -> Updates:
         """Fill the form from the infotext in a PNG, and say what of it was not used."""

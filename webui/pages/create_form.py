@@ -62,7 +62,16 @@ def default_request(catalog: Catalog, translator: Translator) -> GenerateRequest
     if not entries:
         return request
     entry = next((entry for entry in entries if entry.id == request.model), entries[0])
-    return replace(request, model=entry.id, width=entry.default_width, height=entry.default_height)
+    return replace(request, model=entry.id, **own_settings(entry))
+
+
+def own_settings(entry: CatalogEntry) -> dict[str, Any]:
+    """What the model draws best with, by field name."""
+    return {
+        "width": entry.default_width,
+        "height": entry.default_height,
+        "guidance_scale": entry.guidance_scale,
+    }
 
 
 def suggestion_samples(translator: Translator) -> list[list[str]]:

@@ -23,6 +23,9 @@ CLIP: Final = "clip"
 AUTO_DTYPE: Final = "auto"
 """Let the manager choose: what the device computes fastest (`placement.choose_dtype`)."""
 
+USUAL_GUIDANCE_SCALE: Final = 7.0
+"""What Stable Diffusion models are drawn with where they do not name their own."""
+
 _CHECKS: Final = {TXT2IMG: safety.check_pipeline_folder, CLIP: safety.check_clip_folder}
 _SUITE_FILE: Final = "suite.json"
 
@@ -52,8 +55,8 @@ class CatalogEntry:
 
     `size_bytes` is the size on disk. `default_width` and `default_height` (pixels) are what a txt2img model was trained
     at, and every size must be a multiple of `size_multiple` (the VAE's factor); all three are 0 for other tasks.
-    `problem` says why the model cannot be used; None for a good one. `languages` are the prompt languages its card
-    names, empty when it names none.
+    `guidance_scale` is what it draws best with. `problem` says why the model cannot be used; None for a good one.
+    `languages` are the prompt languages its card names, empty when it names none.
     """
 
     id: str
@@ -67,6 +70,7 @@ class CatalogEntry:
     default_width: int = 0
     default_height: int = 0
     size_multiple: int = 0
+    guidance_scale: float = USUAL_GUIDANCE_SCALE
     languages: tuple[str, ...] = ()
     parameters: int | None = None
     problem: UserError | None = None
@@ -172,6 +176,7 @@ class _Listing:
     bundled: bool = False
     languages: tuple[str, ...] = ()
     parameters: int | None = None
+    guidance_scale: float = USUAL_GUIDANCE_SCALE
 
 
 def _describe(listing: _Listing, size: int, revision: str) -> CatalogEntry:
@@ -186,6 +191,7 @@ def _describe(listing: _Listing, size: int, revision: str) -> CatalogEntry:
         bundled=listing.bundled,
         languages=listing.languages,
         parameters=listing.parameters,
+        guidance_scale=listing.guidance_scale,
     )
     try:
         safety.resolve_inside(listing.folder, (listing.root,))
@@ -256,7 +262,12 @@ def _suite_listings(suite: dict[str, Any], folder: Path, root: Path, bundled: bo
             bundled=bundled,
             languages=tuple(map(str, model.get("languages") or suite.get("languages") or ())),
             parameters=model.get("parameters") if isinstance(model.get("parameters"), int) else None,
+            guidance_scale=_positive_number(model.get("guidance_scale"), USUAL_GUIDANCE_SCALE),
         )
+
+
+def _positive_number(value: object, otherwise: float) -> float:
+    return float(value) if isinstance(value, int | float) and value > 0 else otherwise
 
 
 def _card_licence(folder: Path) -> str:

@@ -82,8 +82,9 @@ def format_infotext(request: GenerateRequest, seed: int, width: int, height: int
     fields: dict[str, object] = {"Steps": request.steps, "Sampler": sampler.method}
     if sampler.schedule is not None:
         fields["Schedule type"] = sampler.schedule
+    if request.guidance_scale is not None:
+        fields["CFG scale"] = _shortest(request.guidance_scale)
     fields |= {
-        "CFG scale": _shortest(request.guidance_scale),
         "Seed": seed,
         "Size": f"{width}x{height}",
         "Model": request.model,

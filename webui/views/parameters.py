@@ -16,7 +16,9 @@ def render_parameters(request: GenerateRequest, infotext: str, say: Translator) 
         _entry(say.text("create.seed.used"), str(request.seed), "value-seed"),
         _entry(say.text("create.steps"), str(request.steps)),
         _entry(say.text("create.sampler"), request.sampler),
-        _entry(say.text("create.guidance_scale"), f"{request.guidance_scale:g}"),
+        _entry(
+            say.text("create.guidance_scale"), "" if request.guidance_scale is None else f"{request.guidance_scale:g}"
+        ),
         _entry(say.text("create.size"), f"{request.width} × {request.height}"),
         _entry(say.text("create.model"), request.model),
     ]
