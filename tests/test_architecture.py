@@ -34,13 +34,13 @@ LAYERS = {
     "studio": 6,
     "security": 6,
     "tasks": 7,
-    "clip_tasks": 7,
     "terminal": 8,
     "pages": 8,
     "api": 8,
     "server": 9,
-    "cli": 10,
-    "__main__": 11,
+    "commands": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 # Data that a layer below reads by design: what can be asked for, before any library is loaded.
 ALLOWED_UPWARDS = {("settings", "webui.diffusion.request"), ("settings", "webui.clip.limits")}
@@ -111,7 +111,9 @@ def test_imports_point_down() -> None:
     assert not upwards
 
 
-@pytest.mark.parametrize("package", ["pages", "api", "views", "i18n", "settings", "errors", "store", "cli", "server"])
+@pytest.mark.parametrize(
+    "package", ["pages", "api", "views", "i18n", "settings", "errors", "store", "commands", "cli", "server"]
+)
 def test_pages_views_and_doors_never_import_a_model_library(package: str) -> None:
     files = sources_in(package)
     assert files
@@ -190,8 +192,8 @@ def test_functions_use_no_global_statement() -> None:
 
 def test_importing_every_start_up_module_loads_no_model_library() -> None:
     """In a fresh process: all that a served page needs before its first picture, gradio included."""
-    modules = ["webui.cli", "webui.server", "webui.studio", "webui.tasks", "webui.terminal"]
-    modules += [module_name(path) for path in sources_in("pages", "api", "views", "store", "i18n")]
+    modules = ["webui.cli", "webui.server", "webui.studio", "webui.terminal"]
+    modules += [module_name(path) for path in sources_in("pages", "api", "views", "store", "i18n", "tasks", "commands")]
     assert len(modules) > 15
     loaded = loaded_after("; ".join(f"import {module}" for module in modules))
     assert "gradio" in loaded
@@ -199,7 +201,7 @@ def test_importing_every_start_up_module_loads_no_model_library() -> None:
 
 
 def test_the_command_line_starts_without_gradio_too() -> None:
-    loaded = loaded_after("import webui.cli, webui.terminal")
+    loaded = loaded_after("import webui.cli, webui.terminal, webui.commands")
     assert "typer" in loaded
     assert not loaded & {*MODEL_LIBRARIES, "gradio"}
 

@@ -84,11 +84,26 @@ def test_errors_are_one_sentence_on_one_line() -> None:
         assert ENGLISH[key].endswith("."), key
 
 
+AREAS = sorted(path.name for path in (WEBUI / "i18n" / "en").iterdir())
+
+
+def test_both_languages_have_the_same_areas() -> None:
+    assert len(AREAS) >= 5
+    assert sorted(path.name for path in (WEBUI / "i18n" / "th").iterdir()) == AREAS
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_tables_are_sorted_so_that_two_people_do_not_add_the_same_key(language: str) -> None:
-    pairs = json.loads((WEBUI / "i18n" / f"{language}.json").read_text(encoding="utf-8"), object_pairs_hook=list)
+@pytest.mark.parametrize("area", AREAS)
+def test_areas_are_sorted_so_that_two_people_do_not_add_the_same_key(language: str, area: str) -> None:
+    pairs = json.loads((WEBUI / "i18n" / language / area).read_text(encoding="utf-8"), object_pairs_hook=list)
     keys = [key for key, _ in pairs]
     assert keys == sorted(set(keys))
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_an_area_holds_the_same_keys_in_both_languages(area: str) -> None:
+    english, thai = (json.loads((WEBUI / "i18n" / language / area).read_text("utf-8")) for language in LANGUAGES)
+    assert english.keys() == thai.keys()
 
 
 def test_an_error_speaks_both_languages() -> None:

@@ -9,7 +9,7 @@ class UserError(Exception):
     It carries a message key and the values that fill it in, so that the page, the REST API and the command line can
     each say it in the reader's language (`webui.i18n.Messages.error`).
 
-    `key` is an entry of `webui/i18n/*.json`, such as "error.steps_out_of_range"; `values` are its placeholders.
+    `key` is an entry of `webui/i18n/en/*.json`, such as "error.steps_out_of_range"; `values` are its placeholders.
     """
 
     def __init__(self, key: str, /, **values: object) -> None:

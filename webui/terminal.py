@@ -17,7 +17,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from webui.clip.request import ScoreRequest
-from webui.clip_tasks import check_score, score_pictures
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import Translator
@@ -26,7 +25,8 @@ from webui.runtime.jobs import Job, JobCancelled, Progress
 from webui.settings import Settings
 from webui.store.gallery import Gallery
 from webui.studio import Studio, open_studio
-from webui.tasks import DrawnPictures, draw_pictures, prepare_request
+from webui.tasks.clip import check_score, score_pictures
+from webui.tasks.txt2img import DrawnPictures, draw_pictures, prepare_request
 from webui.views.figures import measure_name, written
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from webui.diffusion.samplers import build_scheduler
 from webui.runtime.catalog import TXT2IMG
 from webui.settings import Settings
 from webui.studio import Studio, open_studio
-from webui.tasks import draw_pictures
+from webui.tasks.txt2img import draw_pictures
 
 ROUNDS = 9
 REQUEST = GenerateRequest("a cat on a blue background", sampler="DPM++ 2M Karras", steps=20, seed=7, guidance_scale=2.0)

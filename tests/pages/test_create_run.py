@@ -10,7 +10,7 @@ from webui.pages.create_run import Run, follow_run
 from webui.runtime.jobs import JobContext
 from webui.store.infotext import read_infotext
 from webui.studio import Studio
-from webui.tasks import DrawnPictures
+from webui.tasks.txt2img import DrawnPictures
 from webui.views.run import RunPhase
 
 FORM: dict[str, object] = {"prompt": "a cat", "model": "tiny", "steps": 3, "seed": 5, "batch_count": 2}

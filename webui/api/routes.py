@@ -18,7 +18,6 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from webui.api.score import read_body, read_score_request
-from webui.clip_tasks import check_score, score_pictures
 from webui.diffusion.request_values import request_from_values
 from webui.diffusion.samplers import SAMPLERS
 from webui.errors import UserError
@@ -28,7 +27,8 @@ from webui.runtime.jobs import Job, JobState, Published
 from webui.security import Login
 from webui.store.gallery import SavedPicture
 from webui.studio import Studio
-from webui.tasks import draw_pictures, prepare_request
+from webui.tasks.clip import check_score, score_pictures
+from webui.tasks.txt2img import draw_pictures, prepare_request
 
 PREFIX: Final = "/api/v1"
 MAX_BODY_BYTES: Final = 256 * 1024

@@ -1,4 +1,7 @@
-"""Every string a person sees, in English and Thai: `en.json` and `th.json`, and the one function that reads them."""
+"""Every string a person sees, in English and Thai, and the one function that reads them.
+
+`en/` and `th/` hold the same files, one an area of the program; together they are one table a language.
+"""
 
 from __future__ import annotations
 
@@ -49,10 +52,15 @@ class Translator:
 
 
 def load_messages() -> Messages:
-    """Read the tables that lie beside this file."""
+    """Read the tables that lie beside this file; raises ValueError when two areas say the same key."""
     return Messages({language: _read_table(language) for language in LANGUAGES})
 
 
 def _read_table(language: Language) -> dict[str, str]:
-    text = files(__package__).joinpath(f"{language}.json").read_text(encoding="utf-8")
-    return cast(dict[str, str], json.loads(text))
+    table: dict[str, str] = {}
+    for area in sorted(files(__package__).joinpath(language).iterdir(), key=lambda area: area.name):
+        entries = cast(dict[str, str], json.loads(area.read_text(encoding="utf-8")))
+        if twice := table.keys() & entries.keys():
+            raise ValueError(f"{language}/{area.name} says again: {', '.join(sorted(twice))}")
+        table |= entries
+    return table

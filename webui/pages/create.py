@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +19,13 @@ from webui.pages.create_form import CreateForm
 from webui.pages.create_run import Run, follow_run
 from webui.pages.create_stage import Stage, build_controls, build_stage, drawn_from, selected_picture
 from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of
 from webui.pages.saved_form import usable_values
 from webui.runtime.catalog import CatalogEntry
 from webui.store.infotext import parse_infotext, read_infotext
 from webui.studio import Studio
-from webui.tasks import count_prompt_tokens
+from webui.tasks.txt2img import count_prompt_tokens
 from webui.views.model import render_model
 from webui.views.notice import PictureNotice, render_notice
 from webui.views.tokens import render_tokens
@@ -45,7 +46,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class CreatePage:
+class CreatePage(Page):
     """The txt2img page of one program: its components, and the handlers behind them."""
 
     studio: Studio
@@ -96,8 +97,13 @@ class CreatePage:
         built._wire_form()
         return built
 
-    def opening(self, saved: object, say: Translator) -> Updates:
+    def remembered(self) -> list[Block]:
+        """The form of last time."""
+        return [self.saved]
+
+    def opening(self, remembered: Sequence[Any], say: Translator) -> Updates:
         """What a page that has just opened shows: the form as it was left, or ready for a first picture."""
+        (saved,) = remembered
         defaults = form_parts.default_request(self.studio.catalog, say)
         known = {"prompt": defaults.prompt, "model": defaults.model} | usable_values(saved, self.studio)
         return self.form.filled(known) | self._beside_form(known["prompt"], known["model"], say)
@@ -106,9 +112,10 @@ class CreatePage:
         """Everything that `opening` changes."""
         return [*self.form.components(), self.tokens, self.about_model, self.suggestions]
 
-    def said_again(self, kept: Kept, before: Translator, say: Translator) -> Updates:
+    def said_again(self, change: LanguageChange) -> Updates:
         """What Python made, in another language; a ready prompt that nobody has touched is translated too."""
-        translated = form_parts.translated_suggestion(kept.prompt, before, say)
+        kept, say = Kept(*change.kept), change.say
+        translated = form_parts.translated_suggestion(kept.prompt, change.before, say)
         return merged(
             self.stage.said_again(kept.run, kept.selected, say),
             self._beside_form(translated or kept.prompt, kept.model, say),

@@ -11,7 +11,7 @@ from webui.errors import UserError
 from webui.runtime.jobs import Job, JobCancelled, JobEvent, JobState, Progress, Published, StateChange
 from webui.store.gallery import SavedPicture
 from webui.studio import Studio
-from webui.tasks import DrawnPictures, PreviewFrame, draw_pictures, prepare_request
+from webui.tasks.txt2img import DrawnPictures, PreviewFrame, draw_pictures, prepare_request
 from webui.views.run import RunPhase, RunView
 
 _log = logging.getLogger(__name__)

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.resources import files
-from typing import Final
+from itertools import chain, islice
+from typing import Any, Final
 
 import gradio as gr
 from gradio.blocks import Block
 
 from webui.i18n import Language, Translator
-from webui.pages.create import CreatePage, Kept
-from webui.pages.create_run import Run
+from webui.pages.create import CreatePage
 from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers
 from webui.pages.score import ScorePage
 from webui.studio import Studio
 from webui.views.markup import element, text
-from webui.views.notice import PictureNotice
 
 _LANGUAGE_NAMES: Final[list[tuple[str, str]]] = [("English", "en"), ("ไทย", "th")]
 """Each language under its own name, in every language."""
 
+_STYLES: Final = ("page.css", "similarity.css")
+_SCRIPTS: Final = ("similarity.js", "page.js")
+"""In this order: a tab's script listens before the page's own, and keeps from it what belongs to the tab."""
+
 _SCORE_TAB: Final = "score"
 
-_OPEN_JS: Final = "(language, saved) => [window.diffuscope.chosenLanguage(), saved]"
+_OPEN_JS: Final = "(language, ...saved) => [window.diffuscope.chosenLanguage(), ...saved]"
 _SPEAK_JS: Final = "(language, ...kept) => { window.diffuscope.speak(language); return [language, ...kept]; }"
 _READY_JS: Final = "() => { window.diffuscope.ready(); return []; }"
 _THEME_JS: Final = "() => { window.diffuscope.toggleTheme(); return []; }"
@@ -43,10 +48,11 @@ def build_page(studio: Studio) -> gr.Blocks:
                 create = CreatePage.build(studio, readers, page)
             with page.make(gr.Tab, {"label": "app.tab.score"}, id=_SCORE_TAB):
                 score = ScorePage.build(studio, readers, page)
-        _wire_language(blocks, readers, page, language, create, score)
+        pages: tuple[Page, ...] = (create, score)
+        _wire_language(blocks, readers, page, language, pages)
         _wire_sending(tabs, create, score)
-        blocks.unload(create.leave)
-        blocks.unload(score.leave)
+        for each in pages:
+            blocks.unload(each.leave)
         blocks.unload(readers.forget)
     return blocks
 
@@ -57,8 +63,9 @@ def page_head(owners_language: Language | None) -> str:
     Gradio has a place of its own for style sheets, but rewrites their selectors. `owners_language` is for the script.
     """
     language = f"window.diffuscopeLanguage = {json.dumps(owners_language)};"
-    script = "\n".join([language, _asset("similarity.js"), _asset("page.js")])
-    return f"<style>{_asset('page.css')}{_asset('similarity.css')}</style><script>{script}</script>"
+    style = "".join(map(_asset, _STYLES))
+    script = "\n".join([language, *map(_asset, _SCRIPTS)])
+    return f"<style>{style}</style><script>{script}</script>"
 
 
 def page_theme() -> gr.themes.Base:
@@ -120,38 +127,45 @@ def _build_header(page: Localizer) -> gr.Radio:
 
 
 def _wire_language(
-    blocks: gr.Blocks, readers: Readers, page: Localizer, language: gr.Radio, create: CreatePage, score: ScorePage
+    blocks: gr.Blocks, readers: Readers, page: Localizer, language: gr.Radio, pages: Sequence[Page]
 ) -> None:
-    """Say the whole page in the reader's language: when it opens, with the form of last time, and at every switch."""
+    """Say the whole page in the reader's language: when it opens, with the forms of last time, and at every switch."""
+    remembered = [each.remembered() for each in pages]
+    kept = [each.kept() for each in pages]
 
-    def open_page(chosen: object, saved: object, request: gr.Request) -> Updates:
+    def open_page(chosen: object, request: gr.Request, *values: Any) -> Updates:
         say = readers.choose(request, chosen)
-        return merged({language: gr.update(value=say.language)}, page.updates(say), create.opening(saved, say))
+        openings = (each.opening(own, say) for each, own in zip(pages, _dealt(values, remembered), strict=True))
+        return merged({language: gr.update(value=say.language)}, page.updates(say), *openings)
 
-    def change_language(
-        chosen: object, run: Run, selected: int, notice: PictureNotice | None, prompt: str, model: str | None,
-        request: gr.Request,
-    ) -> Updates:  # fmt: skip
+    def change_language(chosen: object, request: gr.Request, *values: Any) -> Updates:
         before = readers.translator(request)
         say = readers.choose(request, chosen)
-        created = create.said_again(Kept(run, selected, notice, prompt, model), before, say)
-        return merged(page.updates(say), created, score.said_again(request, say))
+        changes = (LanguageChange(own, before, say, request) for own in _dealt(values, kept))
+        said = (each.said_again(change) for each, change in zip(pages, changes, strict=True))
+        return merged(page.updates(say), *said)
 
     opened = blocks.load(
         open_page,
-        inputs=[language, create.saved],
-        outputs=_unique([language, *page.components, *create.opening_outputs()]),
+        inputs=[language, *chain.from_iterable(remembered)],
+        outputs=_unique([language, *page.components, *chain.from_iterable(each.opening_outputs() for each in pages)]),
         js=_OPEN_JS,
         **QUIET,
     )
     opened.then(None, js=_READY_JS, **QUIET)
     language.input(
         change_language,
-        inputs=[language, *create.kept()],
-        outputs=_unique([*page.components, *create.said_again_outputs(), *score.said_again_outputs()]),
+        inputs=[language, *chain.from_iterable(kept)],
+        outputs=_unique([*page.components, *chain.from_iterable(each.said_again_outputs() for each in pages)]),
         js=_SPEAK_JS,
         **QUIET,
     )
+
+
+def _dealt(values: Sequence[Any], hands: Sequence[Sequence[Block]]) -> list[Sequence[Any]]:
+    """The values of all pages' components, given to each page as it asked for them."""
+    rest = iter(values)
+    return [tuple(islice(rest, len(hand))) for hand in hands]
 
 
 def _wire_sending(tabs: gr.Tabs, create: CreatePage, score: ScorePage) -> None:

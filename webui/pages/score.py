@@ -13,7 +13,6 @@ from gradio.blocks import Block
 
 from webui.clip.projection import project
 from webui.clip.request import ScoreRequest, check_picture_count
-from webui.clip_tasks import check_score, explain_score, score_pictures, work_out
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import Translator
@@ -21,6 +20,7 @@ from webui.pages.clip_run import JobStep, follow_job, stop_job
 from webui.pages.create_run import Run
 from webui.pages.create_stage import drawn_from, selected_picture
 from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.score_desk import Desk, Desks
 from webui.pages.score_form import ScoreForm, ScoreStage, build_form, build_stage
@@ -28,7 +28,8 @@ from webui.pages.score_tools import ScoreTools
 from webui.runtime.catalog import CLIP, TXT2IMG
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
-from webui.tasks import draw_pictures
+from webui.tasks.clip import check_score, explain_score, score_pictures, work_out
+from webui.tasks.txt2img import draw_pictures
 from webui.views.figures import measure_name
 from webui.views.heatmap import render_heatmap
 from webui.views.rankings import render_rankings, render_remarks
@@ -50,7 +51,7 @@ _SAVE_JS: Final = "(file) => { if (file) window.diffuscopeSave(file); return [];
 
 
 @dataclass(frozen=True, slots=True)
-class ScorePage:
+class ScorePage(Page):
     """The similarity page of one program: its components, and the handlers behind them."""
 
     studio: Studio
@@ -76,9 +77,9 @@ class ScorePage:
         tools.wire(FOLLOWED)
         return built
 
-    def said_again(self, request: gr.Request, say: Translator) -> Updates:
+    def said_again(self, change: LanguageChange) -> Updates:
         """What Python made, in another language."""
-        desk = self.desks.of(session_of(request))
+        desk, say = self.desks.of(session_of(change.request)), change.say
         return merged(
             self._tray(desk, say),
             self.form.bar.show(desk.scoring.view, say, _summary(desk, say)),

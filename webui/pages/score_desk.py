@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from webui.clip.score import ScoreResult
     from webui.clip.worked import WorkedExample
     from webui.clip.zeroshot import Accuracy, Answers, ZeroShot
-    from webui.clip_tasks import ExplainedScore
+    from webui.tasks.clip import ExplainedScore
 
 MAX_DESKS: Final = 64
 

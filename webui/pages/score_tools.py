@@ -13,7 +13,6 @@ from gradio.blocks import Block
 from webui.clip.calculator import TUTORIAL_PICTURE, TUTORIAL_TEXTS, NamedVector, calculate
 from webui.clip.concepts import concept_labels, read_concepts
 from webui.clip.request import NearestRequest, ZeroShotRequest, read_texts
-from webui.clip_tasks import classify_pictures, find_nearest
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, RunBar, build_run_bar, follow_job, stop_job
@@ -24,6 +23,7 @@ from webui.pages.score_form import ScoreForm
 from webui.runtime.catalog import CLIP
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
+from webui.tasks.clip import classify_pictures, find_nearest
 from webui.views.calculation import render_calculation
 from webui.views.markup import element, text
 from webui.views.zero_shot import render_nearest, render_zero_shot

@@ -1,4 +1,4 @@
-"""What a job does, whoever asks: the page, the REST API and the command line submit the same functions.
+"""What a txt2img job does: draw, show it taking shape, save.
 
 `studio.jobs.submit(lambda context: draw_pictures(studio, request, context), owner=..., kind="txt2img")`
 """

@@ -14,12 +14,12 @@ from tests.clip.samples import picture, png
 from webui.cli import build_app, run
 from webui.clip.embed import ClipParts
 from webui.clip.request import CellRequest, NearestRequest, ScoreRequest, ZeroShotRequest
-from webui.clip_tasks import classify_pictures, explain_score, find_nearest, score_pictures, work_out
 from webui.errors import UserError
 from webui.i18n import load_messages
 from webui.runtime.jobs import JobCancelled, JobContext
 from webui.settings import load_settings
 from webui.studio import Studio, open_studio
+from webui.tasks.clip import classify_pictures, explain_score, find_nearest, score_pictures, work_out
 from webui.vision.pictures import PictureFile
 
 __all__ = ["clip", "tokenizer"]

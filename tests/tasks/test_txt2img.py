@@ -24,7 +24,7 @@ from webui.settings import Settings
 from webui.store.gallery import SavedPicture
 from webui.store.infotext import parse_infotext, read_infotext
 from webui.studio import Studio, open_studio
-from webui.tasks import DrawnPictures, PreviewFrame, count_prompt_tokens, draw_pictures, prepare_request
+from webui.tasks.txt2img import DrawnPictures, PreviewFrame, count_prompt_tokens, draw_pictures, prepare_request
 
 PATIENCE = 120.0
 REQUEST = GenerateRequest("a cat", model="tiny", steps=3, seed=7)

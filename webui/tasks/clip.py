@@ -1,4 +1,4 @@
-"""What a CLIP job does, whoever asks: the page, the REST API and the command line submit the same functions.
+"""What a CLIP job does: encode pictures and texts, compare them, explain the result.
 
 `studio.jobs.submit(lambda context: score_pictures(studio, request, context), owner=..., kind="clip")`
 
