@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -156,10 +156,10 @@ class EmbeddedPictures:
 def text_inputs(encoder: Encoder, texts: Sequence[str], full_length: bool = False) -> dict[str, torch.Tensor]:
     """Token ids as the model was trained on: padded to the longest text, or to every position (`full_length`, SigLIP).
 
-    Over-long texts are cut to the limit, the end token kept. SigLIP 2 was trained on lower-case text and its tokenizer
-    does not see to that everywhere.
+    Over-long texts are cut to the limit, the end token kept. SigLIP was trained on lower-case text, and not every
+    tokenizer that comes with it sees to that.
     """
-    if encoder.model.config.model_type == "siglip2":
+    if encoder.is_siglip:
         texts = [text.lower() for text in texts]
     to_limit = full_length or encoder.is_siglip
     inputs = encoder.tokenizer(
@@ -282,6 +282,17 @@ def prepare_picture(encoder: Encoder, file: PictureFile) -> PreparedPicture:
     return cast(PreparedPicture, outcome)
 
 
+def seen_size(encoder: Encoder, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[int, int]:
+    """(width, height) in pixels of what the model sees of the picture that became `inputs`."""
+    if encoder.plan is not None:
+        return encoder.plan.width, encoder.plan.height
+    vision = encoder.model.config.vision_config
+    if "spatial_shapes" in inputs:  # NaFlex: as many patches each way as the picture's shape asks for
+        rows, columns = (int(count) for count in inputs["spatial_shapes"])
+        return columns * int(vision.patch_size), rows * int(vision.patch_size)
+    return int(vision.image_size), int(vision.image_size)
+
+
 def view_of(encoder: Encoder, file: PictureFile) -> Image.Image:
     """The part of a picture that the model sees, at its size, 8-bit RGB. Raises UserError as `prepare_picture`."""
     plan = encoder.plan
@@ -290,8 +301,8 @@ def view_of(encoder: Encoder, file: PictureFile) -> Image.Image:
     ) as picture:
         if plan is not None:
             return fit(picture.image, plan)
-        side = encoder.model.config.vision_config.image_size
-        return picture.image.resize((side, side), Image.Resampling.BICUBIC)
+        width, height = seen_size(encoder, _inputs(encoder, picture.image))
+        return picture.image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def view_png(encoder: Encoder, file: PictureFile) -> bytes:

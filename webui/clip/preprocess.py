@@ -50,6 +50,8 @@ def plan_for(image_processor: Any, draft: bool = False) -> PreprocessPlan:
     p = image_processor
     size: Any = p.size
     crop: Any = getattr(p, "crop_size", None)
+    if size is None:
+        raise ValueError(f"{type(p).__name__} lets each picture decide its size")
     shortest_edge = size.get("shortest_edge")
     crops = bool(getattr(p, "do_center_crop", False)) and crop is not None
     if not (p.do_resize and p.do_rescale and p.do_normalize) or getattr(p, "do_pad", False):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 _WORD_END: Final = "</w>"
+_BLANK: Final = "\u2581"
 _BYTE_FALLBACK: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -78,6 +79,7 @@ def tokenize(tokenizer: Any, text: str, limit: int) -> TokenizedText:
     end_of_kept = offsets[room - 1][1] if len(ids) > room > 0 else (len(text) if len(ids) <= room else 0)
     normalizer = tokenizer.backend_tokenizer.normalizer
     normalized = normalizer.normalize_str(text) if normalizer is not None else text
+    normalized = normalized.replace(_BLANK, " ")  # how some sentencepiece vocabularies write it
     letters = tuple(Letter(character, character.encode("utf-8", "surrogatepass")) for character in normalized)
     whole = list(tokenizer(text, truncation=True, max_length=limit)["input_ids"])
     pieces = _pieces(tokenizer, letters, ids[:room])
@@ -157,7 +159,7 @@ def _bytes_of(spelling: str, alphabet: Mapping[str, int]) -> bytes:
     body = spelling.removesuffix(_WORD_END)
     if all(character in alphabet for character in body):
         return bytes(alphabet[character] for character in body)
-    return body.replace("\u2581", " ").strip(" ").encode("utf-8", "surrogatepass")
+    return body.replace(_BLANK, " ").strip(" ").encode("utf-8", "surrogatepass")
 
 
 def byte_alphabet() -> dict[str, int]:

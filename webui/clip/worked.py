@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from webui.clip.embed import Encoder, picture_inputs, prepare_picture, text_inputs, view_png
+from webui.clip.embed import Encoder, picture_inputs, prepare_picture, seen_size, text_inputs, view_png
 from webui.clip.similarity import Matrix, ScoreHead
 from webui.clip.tokens import TokenizedText, tokenize
 from webui.vision.pictures import Note, PictureFile
@@ -133,7 +133,7 @@ def worked_example(encoder: Encoder, picture: PictureFile, text: str) -> WorkedE
         pooled_position=pooled_position(encoder, inputs["input_ids"][0]),
         model_view=view_png(encoder, picture),
         notes=prepared.facts.notes,
-        patches=_patch_grid(encoder),
+        patches=PatchGrid(*seen_size(encoder, prepared.inputs), int(model.config.vision_config.patch_size)),
         image_tokens=int(states.shape[0]),
         image_width=int(states.shape[1]),
         image_pooling="attention" if encoder.is_siglip else "cls",
@@ -160,13 +160,6 @@ def pooled_position(encoder: Encoder, input_ids: torch.Tensor) -> int:
         return int(input_ids.shape[0]) - 1
     end = encoder.model.config.text_config.eos_token_id
     return int(input_ids.argmax()) if end == 2 else int((input_ids == end).int().argmax())
-
-
-def _patch_grid(encoder: Encoder) -> PatchGrid:
-    vision = encoder.model.config.vision_config
-    side = int(vision.image_size)
-    plan = encoder.plan
-    return PatchGrid(plan.width if plan else side, plan.height if plan else side, int(vision.patch_size))
 
 
 def _vector(features: Any) -> Matrix:

@@ -231,7 +231,7 @@ def _task_of(folder: Path) -> str | None:
         config = safety.read_json(folder / "config.json")
     except UserError:
         return CLIP if (folder / "preprocessor_config.json").is_file() else None
-    return CLIP if config.get("model_type") == "clip" else None
+    return CLIP if config.get("model_type") in safety.CONTRASTIVE else None
 
 
 def _read_suite(folder: Path) -> dict[str, Any]:

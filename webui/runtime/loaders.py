@@ -18,9 +18,7 @@ from diffusers import AutoencoderKL, SchedulerMixin, StableDiffusionPipeline, UN
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
-    CLIPConfig,
     CLIPImageProcessorPil,
-    CLIPModel,
     CLIPProcessor,
     CLIPTextConfig,
     CLIPTextModel,
@@ -30,6 +28,7 @@ from transformers import (
 from webui.errors import UserError
 from webui.runtime import memory, safety
 from webui.runtime.catalog import CLIP, TXT2IMG
+from webui.runtime.contrastive import kind_of, load_siglip_processor
 
 LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
 _LOCAL_WEIGHTS: Final = {**LOCAL, "use_safetensors": True, "output_loading_info": True}
@@ -40,10 +39,13 @@ _LIBRARY_COMPLAINTS: Final = (OSError, ValueError, RuntimeError, KeyError, TypeE
 
 @dataclass(frozen=True, slots=True)
 class ClipModel:
-    """What the manager hands out for the task "clip"."""
+    """What the manager hands out for the task "clip": a CLIPModel, SiglipModel or Siglip2Model, and its processor.
 
-    model: CLIPModel
-    processor: CLIPProcessor
+    Of the processor `tokenizer` and `image_processor` are used.
+    """
+
+    model: Any
+    processor: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +133,18 @@ def _unslice(pipeline: StableDiffusionPipeline) -> None:
 
 
 def _clip_parts(folder: Path) -> tuple[Part, ...]:
-    return (_transformers_part("model", folder, CLIPModel, CLIPConfig),)
+    kind = kind_of(folder)
+    return (_transformers_part("model", folder, kind.model, kind.config),)
 
 
 def _assemble_clip(folder: Path, modules: Mapping[str, nn.Module]) -> ClipModel:
-    model = modules["model"]
-    assert isinstance(model, CLIPModel)  # noqa: S101 - _clip_parts made it
+    model: Any = modules["model"]
+    if model.config.model_type != "clip":
+        try:
+            return ClipModel(model, load_siglip_processor(folder, model))
+        except _LIBRARY_COMPLAINTS as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise UserError("error.model_file_broken", file=str(folder / "tokenizer.json"), reason=reason) from error
     tokenizer = _load_tokenizer(folder, model.config.text_config.vocab_size)
     image_processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
     return ClipModel(model, CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer))

@@ -25,6 +25,9 @@ MAX_HEADER_BYTES: Final = 100_000_000
 TRANSFORMERS_STEM: Final = "model"
 DIFFUSERS_STEM: Final = "diffusion_pytorch_model"
 
+CONTRASTIVE: Final = ("clip", "siglip", "siglip2")
+"""The `model_type`s that score pictures against texts."""
+
 PIPELINE_CLASS: Final = "StableDiffusionPipeline"
 
 _PIPELINE_PARTS: Final[Mapping[str, tuple[str, str]]] = {
@@ -148,15 +151,21 @@ def check_pipeline_folder(folder: Path, roots: Sequence[Path]) -> None:
 
 
 def check_clip_folder(folder: Path, roots: Sequence[Path]) -> None:
-    """Raise UserError unless `folder` is a CLIPModel with its tokenizer and image processor, with all its files."""
+    """Raise UserError unless `folder` is a CLIP or SigLIP with its tokenizer and image processor, with all its files.
+
+    A SigLIP needs `tokenizer.json`: its other form, `spiece.model`, takes a library that is not installed.
+    """
     config = folder / "config.json"
     model_type = read_json(config).get("model_type")
-    if model_type != "clip":
+    if model_type not in CONTRASTIVE:
         raise UserError("error.model_not_supported", file=str(config), name=str(model_type))
     _check_model_part(folder, TRANSFORMERS_STEM, roots)
     if not any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
         raise UserError("error.model_file_missing", file=str(folder / "preprocessor_config.json"))
-    _check_tokenizer_files(folder, roots)
+    if model_type == "clip":
+        _check_tokenizer_files(folder, roots)
+    else:
+        _check_files(folder, ("tokenizer.json", "tokenizer_config.json"), roots)
 
 
 def check_model_index(path: Path, index: Mapping[str, Any]) -> None:
