@@ -6,9 +6,11 @@ import torch
 
 from tests.clip.samples import png
 from webui.clip.embed import Encoder, picture_inputs, prepare_picture
-from webui.clip.relevance import DeletionCurve, Relevance, deletion_curve, eager_twin, explain
+from webui.clip.relevance import Relevance, deletion_curve, explain
 from webui.clip.score import score
 from webui.errors import UserError
+from webui.vision.deletion import DeletionCurve
+from webui.vision.twin import eager_twin
 
 
 @pytest.fixture

@@ -28,12 +28,13 @@ from webui.vision.pictures import PictureLimits
 
 if TYPE_CHECKING:
     from webui.clip.embed import Encoder
-    from webui.clip.relevance import DeletionCurve, Relevance
+    from webui.clip.relevance import Relevance
     from webui.clip.request import RefusedPicture
     from webui.clip.score import ScoreResult
     from webui.clip.worked import WorkedExample
     from webui.clip.zeroshot import ZeroShot
     from webui.runtime.loaders import ClipModel
+    from webui.vision.deletion import DeletionCurve
 
 T = TypeVar("T")
 

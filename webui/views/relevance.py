@@ -14,8 +14,9 @@ from webui.views.figures import data_url, percent
 from webui.views.markup import element, text
 
 if TYPE_CHECKING:
-    from webui.clip.relevance import DeletionCurve, Relevance
+    from webui.clip.relevance import Relevance
     from webui.clip.similarity import Matrix
+    from webui.vision.deletion import DeletionCurve
 
 SIDE = 320  # user units of the overlay
 
