@@ -120,3 +120,25 @@ def save_tiny_clip(folder: Path, pipeline: Path | None = None) -> None:
     model.save_pretrained(folder)
     image_processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer).save_pretrained(folder)
+
+
+def save_tiny_vit(folder: Path, labels: tuple[str, ...] = ("cat", "dog", "car"), side: int = 32) -> None:
+    """Write a `ViTForImageClassification` with its image processor: patches of 8 px, 2 layers of 4 heads."""
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+    config = ViTConfig(
+        image_size=side,
+        patch_size=8,
+        hidden_size=32,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        initializer_range=0.3,  # random attention that is not flat
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        ViTForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": side, "width": side}).save_pretrained(folder)

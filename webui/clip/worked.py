@@ -12,33 +12,10 @@ import torch
 from webui.clip.embed import Encoder, picture_inputs, prepare_picture, seen_size, text_inputs, view_png
 from webui.clip.similarity import Matrix, ScoreHead
 from webui.clip.tokens import TokenizedText, tokenize
+from webui.vision.patches import PatchGrid
 from webui.vision.pictures import Note, PictureFile
 
 TOLERANCE = 1e-5  # relative and absolute, of the check line
-
-
-@dataclass(frozen=True, slots=True)
-class PatchGrid:
-    """How the picture is cut: `columns` x `rows` squares of `patch_size` pixels, `count` in all."""
-
-    width: int
-    height: int
-    patch_size: int
-
-    @property
-    def columns(self) -> int:
-        """Patches side by side."""
-        return self.width // self.patch_size
-
-    @property
-    def rows(self) -> int:
-        """Patches one below the other."""
-        return self.height // self.patch_size
-
-    @property
-    def count(self) -> int:
-        """Patches in all."""
-        return self.columns * self.rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from webui.runtime import safety
 
 TXT2IMG: Final = "txt2img"
 CLIP: Final = "clip"
+VIT: Final = "vit"
 
 AUTO_DTYPE: Final = "auto"
 """Let the manager choose: what the device computes fastest (`placement.choose_dtype`)."""
@@ -26,7 +27,7 @@ AUTO_DTYPE: Final = "auto"
 USUAL_GUIDANCE_SCALE: Final = 7.0
 """What Stable Diffusion models are drawn with where they do not name their own."""
 
-_CHECKS: Final = {TXT2IMG: safety.check_pipeline_folder, CLIP: safety.check_clip_folder}
+_CHECKS: Final = {TXT2IMG: safety.check_pipeline_folder, CLIP: safety.check_clip_folder, VIT: safety.check_vit_folder}
 _SUITE_FILE: Final = "suite.json"
 
 
@@ -231,7 +232,8 @@ def _task_of(folder: Path) -> str | None:
         config = safety.read_json(folder / "config.json")
     except UserError:
         return CLIP if (folder / "preprocessor_config.json").is_file() else None
-    return CLIP if config.get("model_type") in safety.CONTRASTIVE else None
+    model_type = str(config.get("model_type"))
+    return CLIP if model_type in safety.CONTRASTIVE else {"vit": VIT}.get(model_type)
 
 
 def _read_suite(folder: Path) -> dict[str, Any]:

@@ -23,11 +23,14 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
 )
 
 from webui.errors import UserError
 from webui.runtime import memory, safety
-from webui.runtime.catalog import CLIP, TXT2IMG
+from webui.runtime.catalog import CLIP, TXT2IMG, VIT
 from webui.runtime.contrastive import kind_of, load_siglip_processor
 
 LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
@@ -46,6 +49,14 @@ class ClipModel:
 
     model: Any
     processor: Any
+
+
+@dataclass(frozen=True, slots=True)
+class VitModel:
+    """What the task "vit" leases: the classifier and what prepares pictures for it."""
+
+    model: ViTForImageClassification
+    image_processor: ViTImageProcessorPil
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +161,14 @@ def _assemble_clip(folder: Path, modules: Mapping[str, nn.Module]) -> ClipModel:
     return ClipModel(model, CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer))
 
 
+def _vit_parts(folder: Path) -> tuple[Part, ...]:
+    return (_transformers_part("model", folder, ViTForImageClassification, ViTConfig),)
+
+
+def _assemble_vit(folder: Path, modules: Mapping[str, nn.Module]) -> VitModel:
+    return VitModel(modules["model"], ViTImageProcessorPil.from_pretrained(folder, local_files_only=True))
+
+
 def _diffusers_part(name: str, folder: Path, model_class: Any) -> Part:
     weights = safety.find_weights(folder, safety.DIFFUSERS_STEM)
 
@@ -234,4 +253,6 @@ _CLIP: Final = Family(
     shareable=("model.text_model",),
 )
 
-FAMILIES: Final[Mapping[str, Family]] = {family.task: family for family in (_STABLE_DIFFUSION, _CLIP)}
+_VIT: Final = Family(task=VIT, check=safety.check_vit_folder, parts=_vit_parts, assemble=_assemble_vit)
+
+FAMILIES: Final[Mapping[str, Family]] = {family.task: family for family in (_STABLE_DIFFUSION, _CLIP, _VIT)}

@@ -160,12 +160,23 @@ def check_clip_folder(folder: Path, roots: Sequence[Path]) -> None:
     if model_type not in CONTRASTIVE:
         raise UserError("error.model_not_supported", file=str(config), name=str(model_type))
     _check_model_part(folder, TRANSFORMERS_STEM, roots)
-    if not any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
-        raise UserError("error.model_file_missing", file=str(folder / "preprocessor_config.json"))
+    _check_processor_file(folder)
     if model_type == "clip":
         _check_tokenizer_files(folder, roots)
     else:
         _check_files(folder, ("tokenizer.json", "tokenizer_config.json"), roots)
+
+
+def check_vit_folder(folder: Path, roots: Sequence[Path]) -> None:
+    """Raise UserError unless `folder` is a ViTForImageClassification with its image processor, with all its files."""
+    config_file = folder / "config.json"
+    config = read_json(config_file)
+    model_type, architectures = config.get("model_type"), config.get("architectures") or ["ViTForImageClassification"]
+    if model_type != "vit" or architectures != ["ViTForImageClassification"]:
+        named = str(model_type) if model_type != "vit" else str(architectures)
+        raise UserError("error.model_not_supported", file=str(config_file), name=named)
+    _check_model_part(folder, TRANSFORMERS_STEM, roots)
+    _check_processor_file(folder)
 
 
 def check_model_index(path: Path, index: Mapping[str, Any]) -> None:
@@ -201,6 +212,11 @@ def _check_part_class(path: Path, name: str, value: Sequence[object]) -> None:
     if expected is None or len(value) != 2 or value[0] != expected[0] or not re.fullmatch(expected[1], str(value[1])):
         named = ".".join(str(part) for part in value)
         raise UserError("error.model_foreign_class", file=str(path), part=name, name=named)
+
+
+def _check_processor_file(folder: Path) -> None:
+    if not any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
+        raise UserError("error.model_file_missing", file=str(folder / "preprocessor_config.json"))
 
 
 def _check_model_part(folder: Path, stem: str, roots: Sequence[Path]) -> None:
