@@ -28,6 +28,7 @@ from webui.commands.generate import add_generate
 from webui.commands.models import add_models
 from webui.commands.score import add_score
 from webui.commands.serve import add_serve
+from webui.commands.vision import add_classify
 from webui.errors import UserError
 from webui.i18n import LANGUAGES, Language, Translator, load_messages
 
@@ -90,7 +91,7 @@ def build_app(say: Translator) -> typer.Typer:
         rich_markup_mode=None,
     )
     _add_global_flags(app, say)
-    for add in (add_serve, add_generate, add_score, add_models):
+    for add in (add_serve, add_generate, add_score, add_classify, add_models):
         add(app, say)
     return app
 

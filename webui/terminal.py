@@ -20,17 +20,20 @@ from webui.clip.request import ScoreRequest
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import Translator
-from webui.runtime.catalog import CatalogEntry
+from webui.runtime.catalog import VIT, CatalogEntry
 from webui.runtime.jobs import Job, JobCancelled, Progress
 from webui.settings import Settings
 from webui.store.gallery import Gallery
 from webui.studio import Studio, open_studio
 from webui.tasks.clip import check_score, score_pictures
 from webui.tasks.txt2img import DrawnPictures, draw_pictures, prepare_request
+from webui.tasks.vision import check_classify, classify_pictures
 from webui.views.figures import measure_name, written
+from webui.vision.request import ClassifyRequest
 
 if TYPE_CHECKING:
     from webui.clip.score import ScoreResult
+    from webui.vision.vit import Classification
 
 _OWNER: Final = "command line"
 
@@ -75,6 +78,17 @@ def score_in_terminal(settings: Settings, request: ScoreRequest, say: Translator
         return _wait_for(studio, studio.jobs.submit(work, owner=_OWNER, kind="clip"), say)
     finally:
         studio.close()
+
+
+def classify_in_terminal(settings: Settings, request: ClassifyRequest, say: Translator) -> Classification:
+    """Ask a ViT as the page does. Raises UserError, also for a picture that cannot be read, and JobCancelled."""
+    with closing(open_studio(settings)) as studio:
+        check_classify(studio, request)
+        work = partial(classify_pictures, studio, request)
+        found = _wait_for(studio, studio.jobs.submit(work, owner=_OWNER, kind=VIT), say)
+    for refused in found.refused:
+        raise refused.error
+    return found
 
 
 def describe_scores(result: ScoreResult, say: Translator) -> str:

@@ -10,7 +10,7 @@ import binascii
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -18,17 +18,22 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from webui.api.score import read_body, read_score_request
+from webui.api.vision import CHECK, read_check_request, read_classify_request
 from webui.diffusion.request_values import request_from_values
 from webui.diffusion.samplers import SAMPLERS
 from webui.errors import UserError
 from webui.i18n import LANGUAGES, Language
-from webui.runtime.catalog import CLIP, TXT2IMG, CatalogEntry
+from webui.runtime.catalog import CLIP, TXT2IMG, VIT, CatalogEntry
 from webui.runtime.jobs import Job, JobState, Published
 from webui.security import Login
 from webui.store.gallery import SavedPicture
 from webui.studio import Studio
 from webui.tasks.clip import check_score, score_pictures
 from webui.tasks.txt2img import draw_pictures, prepare_request
+from webui.tasks.vision import check_before_checking, check_classify, check_pictures, classify_pictures
+
+if TYPE_CHECKING:
+    from webui.vision.vit import Classification
 
 PREFIX: Final = "/api/v1"
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -52,6 +57,8 @@ def api_routes(studio: Studio, login: Login | None) -> list[Route]:
         ("GET", "/samplers", api.samplers),
         ("POST", "/generate", api.generate),
         ("POST", "/score", api.score),
+        ("POST", "/classify", api.classify),
+        ("POST", "/check", api.check),
         ("GET", "/jobs/{job_id}", api.job),
         ("POST", "/jobs/{job_id}/cancel", api.cancel),
         ("GET", "/jobs/{job_id}/pictures/{index:int}", api.picture),
@@ -105,8 +112,27 @@ class RestApi:
         job = self.studio.jobs.submit(
             lambda context: score_pictures(self.studio, asked, context), owner=_OWNER, kind=CLIP
         )
-        location = f"{PREFIX}/jobs/{job.id}"
-        return JSONResponse({"job": job.id, "url": location}, 202, headers={"Location": location})
+        return _accepted(job)
+
+    async def classify(self, request: Request) -> Response:
+        """POST /classify: a ClassifyRequest as JSON or a form; 202 with the job, whose answer has `classes`."""
+        asked = await read_classify_request(request, self.studio.settings)
+        await run_in_threadpool(check_classify, self.studio, asked)
+        job = self.studio.jobs.submit(
+            lambda context: _Classes(asked.count, classify_pictures(self.studio, asked, context)),
+            owner=_OWNER,
+            kind=VIT,
+        )
+        return _accepted(job)
+
+    async def check(self, request: Request) -> Response:
+        """POST /check: pictures and the prompt they were drawn from; 202 with the job, whose answer has `check`."""
+        asked = await read_check_request(request, self.studio.settings)
+        await run_in_threadpool(check_before_checking, self.studio, asked)
+        job = self.studio.jobs.submit(
+            lambda context: check_pictures(self.studio, asked, context), owner=_OWNER, kind=CHECK
+        )
+        return _accepted(job)
 
     async def job(self, request: Request) -> Response:
         """GET /jobs/{id}: state, progress and, when there are any, pictures."""
@@ -148,7 +174,7 @@ class RestApi:
                 for index, picture in enumerate(pictures)
             ],
             "error": self._error_of(request, job),
-            **({"scores": _scores(job)} if job.kind == CLIP else {}),
+            **_answer(job),
         }
 
     def _error_of(self, request: Request, job: Job[Any]) -> dict[str, str] | None:
@@ -226,11 +252,46 @@ def _model(entry: CatalogEntry) -> dict[str, Any]:
     }
 
 
-def _scores(job: Job[Any]) -> dict[str, Any] | None:
-    """The matrices of a score job that has ended well."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Classes:
+    """What a classify job leaves, and how many labels of it were asked for."""
+
+    count: int
+    found: Classification
+
+
+def _accepted(job: Job[Any]) -> Response:
+    location = f"{PREFIX}/jobs/{job.id}"
+    return JSONResponse({"job": job.id, "url": location}, 202, headers={"Location": location})
+
+
+def _answer(job: Job[Any]) -> dict[str, Any]:
+    """What a job of a kind that answers with figures has found; None until it has ended well."""
+    described: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
+        CLIP: ("scores", _scores), VIT: ("classes", _classes), CHECK: ("check", _check),
+    }  # fmt: skip
+    if job.kind not in described:
+        return {}
+    name, describe = described[job.kind]
+    return {name: describe(job.result()) if job.state is JobState.DONE else None}
+
+
+def _scores(result: Any) -> dict[str, Any]:
     from webui.clip.score import score_as_dict
 
-    return score_as_dict(job.result()) if job.state is JobState.DONE else None
+    return score_as_dict(result)
+
+
+def _classes(result: _Classes) -> dict[str, Any]:
+    from webui.vision.vit import classification_as_dict
+
+    return classification_as_dict(result.found, result.count)
+
+
+def _check(result: Any) -> dict[str, Any]:
+    from webui.vision.check import check_as_dict
+
+    return check_as_dict(result)
 
 
 def _pictures(job: Job[Any]) -> tuple[SavedPicture, ...]:

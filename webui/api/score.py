@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from starlette.datastructures import FormData, UploadFile
@@ -28,12 +28,31 @@ async def read_score_request(request: Request, settings: Settings) -> ScoreReque
     JSON: {"pictures": [{"name": "cat.png", "content": "<base64>"}], "texts": ["a cat"], "model": "emoji"}. Form: files
     called `pictures`, fields called `texts`, and `model`. Together at most `max_upload_mb`.
     """
+    pictures, values = await read_pictures(request, settings, FIELDS[1:], repeated=("texts",))
+    texts = tuple(as_text(item, "texts") for item in _list(values, "texts"))
+    model = values.get("model")
+    return ScoreRequest(pictures, texts) if model is None else ScoreRequest(pictures, texts, as_text(model, "model"))
+
+
+async def read_pictures(
+    request: Request, settings: Settings, fields: Sequence[str], repeated: Sequence[str] = ()
+) -> tuple[tuple[PictureFile, ...], dict[str, Any]]:
+    """The pictures of a body, and its other `fields`, those of a form that are `repeated` as lists.
+
+    Raises UserError for a body that is too large, has another form, or a field with another name.
+    """
     body = await read_body(request, settings.max_upload_mb << 20)
+    known = ("pictures", *fields)
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        return _from_json(body)
+        values = _json_object(body)
+        _check_fields(values, known)
+        pictures = tuple(_picture(item, place) for place, item in enumerate(_list(values, "pictures"), start=1))
+        return pictures, {name: value for name, value in values.items() if name != "pictures"}
     form = await _form(request, body, settings)
     try:
-        return await _from_form(form)
+        _check_fields(form, known)
+        others = {name: form.getlist(name) if name in repeated else form[name] for name in fields if name in form}
+        return await _uploaded(form), others
     finally:
         await form.close()
 
@@ -48,17 +67,14 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def _from_json(body: bytes) -> ScoreRequest:
+def _json_object(body: bytes) -> dict[str, Any]:
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise UserError("error.not_json") from error
     if not isinstance(values, dict):
         raise UserError("error.not_json")
-    _check_fields(values)
-    pictures = tuple(_picture(item, place) for place, item in enumerate(_list(values, "pictures"), start=1))
-    texts = tuple(_text(item, "texts") for item in _list(values, "texts"))
-    return _request(pictures, texts, values.get("model"))
+    return values
 
 
 async def _form(request: Request, body: bytes, settings: Settings) -> FormData:
@@ -74,25 +90,19 @@ async def _form(request: Request, body: bytes, settings: Settings) -> FormData:
         raise UserError("error.not_a_form") from error
 
 
-async def _from_form(form: FormData) -> ScoreRequest:
-    _check_fields(form)
+async def _uploaded(form: FormData) -> tuple[PictureFile, ...]:
     pictures: list[PictureFile] = []
     for item in form.getlist("pictures"):
         if not isinstance(item, UploadFile):
             raise UserError("error.not_a_form")
         pictures.append(PictureFile(item.filename or f"picture-{len(pictures) + 1}", await item.read()))
-    texts = tuple(_text(item, "texts") for item in form.getlist("texts"))
-    return _request(tuple(pictures), texts, form.get("model"))
+    return tuple(pictures)
 
 
-def _request(pictures: tuple[PictureFile, ...], texts: tuple[str, ...], model: object) -> ScoreRequest:
-    return ScoreRequest(pictures, texts) if model is None else ScoreRequest(pictures, texts, _text(model, "model"))
-
-
-def _check_fields(values: Mapping[str, Any]) -> None:
+def _check_fields(values: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in values:
-        if name not in FIELDS:
-            raise UserError("error.unknown_field", field=str(name)[:100], known=", ".join(FIELDS))
+        if name not in known:
+            raise UserError("error.unknown_field", field=str(name)[:100], known=", ".join(known))
 
 
 def _list(values: Mapping[str, Any], field: str) -> list[Any]:
@@ -102,7 +112,8 @@ def _list(values: Mapping[str, Any], field: str) -> list[Any]:
     return found
 
 
-def _text(value: object, field: str) -> str:
+def as_text(value: object, field: str) -> str:
+    """`value`, which must be text. Raises UserError."""
     if not isinstance(value, str):
         raise UserError("error.not_text", field=field, value=repr(value)[:100])
     return value
@@ -111,8 +122,8 @@ def _text(value: object, field: str) -> str:
 def _picture(item: object, place: int) -> PictureFile:
     """{"name", "content"}, or the base64 content alone."""
     named = item if isinstance(item, dict) else {"content": item}
-    name = _text(named.get("name", f"picture-{place}"), "pictures.name")
-    content = _text(named.get("content"), "pictures.content")
+    name = as_text(named.get("name", f"picture-{place}"), "pictures.name")
+    content = as_text(named.get("content"), "pictures.content")
     try:
         return PictureFile(name, base64.b64decode(content, validate=True))
     except (binascii.Error, ValueError) as error:
