@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 from diffusers import StableDiffusionPipeline
 
+from webui.diffusion.generate import generate
+from webui.diffusion.recorder import Recorder
+from webui.diffusion.request import GenerateRequest
+from webui.diffusion.trace import Trace
+
 
 def load_pipeline(folder: Path) -> StableDiffusionPipeline:
     return StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, safety_checker=None)
@@ -23,3 +28,11 @@ def stock_pipe(tiny_pipeline_folder: Path) -> StableDiffusionPipeline:
     pipe = load_pipeline(tiny_pipeline_folder)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def recorded(pipe: StableDiffusionPipeline, request: GenerateRequest, *, all_heads: bool = False) -> Trace:
+    """The trace of the one picture that `request` asks for."""
+    recorder = Recorder(all_heads=all_heads)
+    generate(pipe, request, recorder=recorder)
+    (trace,) = recorder.traces
+    return trace

@@ -6,8 +6,9 @@ import functools
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -17,6 +18,9 @@ from webui.diffusion.latents import predicted_x0
 from webui.diffusion.request import GenerateRequest, picture_seeds, with_fixed_seed
 from webui.diffusion.samplers import Sampler, build_scheduler, find_sampler
 from webui.runtime.catalog import USUAL_GUIDANCE_SCALE
+
+if TYPE_CHECKING:
+    from webui.diffusion.recorder import BatchRecording, Recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,8 @@ class GenerateResult:
     stopped: bool
 
 
-class _Stopped(Exception):  # noqa: N818 - no error
-    """Leaves the pipeline's loop from within."""
+class Stopped(Exception):  # noqa: N818 - no error
+    """Leaves the pipeline's loop from within; `generate` catches it."""
 
 
 def generate(
@@ -67,13 +71,14 @@ def generate(
     on_step: Callable[[StepView], None] | None = None,
     on_pictures: Callable[[tuple[Picture, ...]], None] | None = None,
     cancel: threading.Event | None = None,
+    recorder: Recorder | None = None,
 ) -> GenerateResult:
     """Draw all batches of `request` with `pipe`, which is not changed; the pixels are the stock pipeline's.
 
     `on_step` sees each U-Net call and `on_pictures` each finished batch. Once `cancel` is set, the run ends within
     one U-Net call and the result holds the batches that were finished. Picture i is drawn from a generator on the CPU
     seeded with seed + i, whatever the device; in a larger batch its latents differ in the sixth digit. `first_batch`
-    leaves out batches that were drawn before.
+    leaves out batches that were drawn before. `recorder` gets a `Trace` of each picture and changes none of them.
     """
     request = resolved_request(pipe, request)
     seeds = picture_seeds(request)
@@ -83,8 +88,8 @@ def generate(
     for batch in range(first_batch, request.batch_count):
         batch_seeds = seeds[batch * request.batch_size :][: request.batch_size]
         try:
-            drawn = _draw_batch(pipe, request, batch, batch_seeds, on_step, cancel)
-        except _Stopped:
+            drawn = _draw_batch(pipe, request, batch, batch_seeds, on_step, cancel, recorder)
+        except Stopped:
             break
         pictures.extend(drawn)
         if on_pictures is not None:
@@ -116,22 +121,29 @@ def _draw_batch(
     seeds: tuple[int, ...],
     on_step: Callable[[StepView], None] | None,
     cancel: threading.Event,
+    recorder: Recorder | None,
 ) -> tuple[Picture, ...]:
     if cancel.is_set():
-        raise _Stopped
+        raise Stopped
     sampler = find_sampler(request.sampler)
     scheduler = build_scheduler(request.sampler, pipe.scheduler.config)
-    _watch(scheduler, sampler, batch, on_step, cancel)
-    images = _with_scheduler(pipe, scheduler)(
-        request.prompt,
-        negative_prompt=request.negative_prompt,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance_scale,
-        width=request.width,
-        height=request.height,
-        num_images_per_prompt=len(seeds),
-        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-    ).images
+    with ExitStack() as stack:
+        recording = None
+        if recorder is not None:
+            recording = stack.enter_context(recorder.recording(pipe, request, scheduler, seeds))
+        _watch(scheduler, sampler, batch, on_step, cancel, recording)
+        images = _with_scheduler(pipe, scheduler)(
+            request.prompt,
+            negative_prompt=request.negative_prompt,
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance_scale,
+            width=request.width,
+            height=request.height,
+            num_images_per_prompt=len(seeds),
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        ).images
+        if recording is not None:
+            recording.finish(images)
     return tuple(Picture(image, seed) for image, seed in zip(images, seeds, strict=True))
 
 
@@ -149,6 +161,7 @@ def _watch(
     batch: int,
     on_step: Callable[[StepView], None] | None,
     cancel: threading.Event,
+    recording: BatchRecording | None,
 ) -> None:
     """Let `on_step` see, and `cancel` end, each step of this scheduler, which belongs to one run.
 
@@ -163,14 +176,19 @@ def _watch(
         nonlocal calls
         calls += 1
         if cancel.is_set():
-            raise _Stopped
-        if on_step is not None:
+            raise Stopped
+        if on_step is not None or recording is not None:
             x0 = predicted_x0(scheduler, sampler.space, model_output, timestep, sample)
-            total = len(scheduler.timesteps)
-            on_step(StepView(batch, calls, total, float(timestep), sample, model_output, x0))
+            view = StepView(batch, calls, len(scheduler.timesteps), float(timestep), sample, model_output, x0)
+            if recording is not None:
+                recording.step(view)
+            if on_step is not None:
+                on_step(view)
         result = step(model_output, timestep, sample, **options)
+        if recording is not None:
+            recording.stepped(result[0])
         if cancel.is_set():
-            raise _Stopped
+            raise Stopped
         return result
 
     scheduler.step = watched

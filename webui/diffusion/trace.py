@@ -1,0 +1,387 @@
+"""What was recorded of one run for one picture, and the file it is kept in. Needs numpy alone; no model, no torch.
+
+A trace file is one `.safetensors`: the arrays by name, and a JSON header under `diffuscope_trace` in its metadata. It
+holds no pickle, and a file from elsewhere is checked against its own header before anything is believed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+from pydantic import Field, FiniteFloat
+
+from webui.diffusion.request import GenerateLimits, GenerateRequest, check_request
+from webui.errors import UserError
+
+FORMAT_VERSION: Final = 1
+METADATA_KEY: Final = "diffuscope_trace"
+MAX_FILE_BYTES: Final = 256 * 2**20
+MAX_HEADER_BYTES: Final = 4 * 2**20
+TRACE_SUFFIX: Final = ".safetensors"
+
+TokenKind = Literal["start", "word", "end", "padding"]
+_Text = Annotated[str, Field(max_length=4096)]
+_Count = Annotated[int, Field(ge=0, le=100_000)]
+_Side = Annotated[int, Field(ge=1, le=8192)]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceToken:
+    """One row of the attention maps.
+
+    `text` are the letters it stands for, "" for the start, end and padding tokens. `first` is its position among the
+    text encoder's and `positions` how many it sums: 1, but for padding, whose row sums them all. `word` counts
+    `TraceHeader.words`, None for a token that belongs to none.
+    """
+
+    text: _Text
+    kind: TokenKind
+    first: _Count
+    positions: _Count
+    word: _Count | None
+
+
+@dataclass(frozen=True, slots=True)
+class TraceLayer:
+    """One cross-attention layer of the U-Net, in the order in which they compute; `height` x `width` queries."""
+
+    name: _Text
+    heads: Annotated[int, Field(ge=1, le=1024)]
+    height: _Side
+    width: _Side
+
+
+@dataclass(frozen=True, slots=True)
+class TraceLevel:
+    """One resolution of the U-Net, whose `layers` layers are averaged into one map.
+
+    `height` x `width` is what they compute at; the map of each step is kept at `step_height` x `step_width`, which is
+    smaller where a long prompt would make the file too large. The mean over the run is always kept in full.
+    """
+
+    height: _Side
+    width: _Side
+    layers: Annotated[int, Field(ge=1, le=1024)]
+    step_height: _Side
+    step_width: _Side
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStep:
+    """One U-Net call. `step` counts the requested steps from 1.
+
+    `order` is 1 for a step's first call and 2 for a second: the second half of Heun and DPM2, and PLMS's repeat of
+    its first step. `sigma` is the noise level sqrt((1 - a) / a) of x_t, so a = 1 / (sigma^2 + 1).
+    """
+
+    step: _Count
+    order: Annotated[int, Field(ge=1, le=2)]
+    timestep: FiniteFloat
+    sigma: Annotated[FiniteFloat, Field(ge=0)]
+
+    @property
+    def alpha_cumprod(self) -> float:
+        """The share a of the signal's variance in x_t, 0..1."""
+        return 1 / (self.sigma**2 + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceShapes:
+    """The model's true sizes.
+
+    `positions` tokens of `embedding` numbers; latents (`channels`, `latent_height`, `latent_width`); the picture is
+    `height` x `width` pixels.
+    """
+
+    positions: Annotated[int, Field(ge=1, le=4096)]
+    embedding: Annotated[int, Field(ge=1, le=65536)]
+    channels: Annotated[int, Field(ge=1, le=64)]
+    latent_height: _Side
+    latent_width: _Side
+    height: _Side
+    width: _Side
+
+
+@dataclass(frozen=True, slots=True)
+class TraceHeader:
+    """Everything about the run that is no array.
+
+    `seed` is this picture's own. `space` is the sampler's scaling of x_t: "alpha" is x = sqrt(a) x0 + sqrt(1 - a) eps,
+    "sigma" is x = x0 + sigma eps. `prediction_type` says what `Trace.cond` and `uncond` hold: "epsilon", or
+    "v_prediction" (v = sqrt(a) eps - sqrt(1 - a) x0). `planned_calls` is how many U-Net calls the whole run makes;
+    `stopped` means that it ended before. `cut_text` is the end of the prompt that the model did not see.
+    `r_squared` belongs to `Trace.latent_rgb`.
+    """
+
+    request: GenerateRequest
+    seed: Annotated[int, Field(ge=0)]
+    model_title: _Text
+    space: Literal["alpha", "sigma"]
+    prediction_type: Literal["epsilon", "v_prediction"]
+    tokens: Annotated[tuple[TraceToken, ...], Field(min_length=1, max_length=1024)]
+    words: Annotated[tuple[_Text, ...], Field(max_length=1024)]
+    cut_text: _Text
+    steps: Annotated[tuple[TraceStep, ...], Field(min_length=1, max_length=2048)]
+    planned_calls: _Count
+    stopped: bool
+    layers: Annotated[tuple[TraceLayer, ...], Field(min_length=1, max_length=1024)]
+    levels: Annotated[tuple[TraceLevel, ...], Field(min_length=1, max_length=16)]
+    shapes: TraceShapes
+    r_squared: FiniteFloat
+    versions: Mapping[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=64)]]
+
+    def rows_of_word(self, word: int) -> tuple[int, ...]:
+        """The rows of the maps that belong to word number `word`."""
+        return tuple(row for row, token in enumerate(self.tokens) if token.word == word)
+
+    def rows_of_kind(self, kind: TokenKind) -> tuple[int, ...]:
+        """The rows of one kind of token."""
+        return tuple(row for row, token in enumerate(self.tokens) if token.kind == kind)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """One run, one picture. S U-Net calls, C x h x w latents, R rows of `header.tokens`, all as numpy arrays.
+
+    `latents` (S, C, h, w) float32 is x_t as the scheduler gets it, before `scale_model_input`; `final_latents`
+    (C, h, w) float32 is what the VAE decodes, None for a stopped run. `predicted_x0` (S, C, h, w) float16 is what the
+    sampler believes, from the guided output. `cond` and `uncond` (S, C, h, w) float16 are the two halves of the
+    U-Net's output, uncond None where guidance is off.
+
+    `step_maps` holds for each level (S, R, step_height, step_width) uint8 with `step_scales` (S, R, levels) float32:
+    probability = value / 255 * scale, mean over the heads and layers of the level, conditional half. `mean_maps` holds
+    for each level its mean over the run, (R, height, width) float16. Over all rows they sum to 1 at every place.
+    `head_maps`, () unless all heads were recorded, holds for each layer (S, heads, R, y, x) uint8, pooled to 16 x 16 at
+    most, with `head_scales` (S, layers, heads, R) float32.
+
+    `picture` (H, W, 3) uint8, None for a stopped run. `prompt_embeds` (positions, embedding) float16 is what the U-Net
+    attends to. `alphas_cumprod` (T,) float32 is the training schedule; `latent_rgb` (C + 1, 3) float32 the linear map
+    to colours 0..1 (last row: constant), all zero where none was fitted.
+    """
+
+    header: TraceHeader
+    latents: np.ndarray
+    final_latents: np.ndarray | None
+    predicted_x0: np.ndarray
+    cond: np.ndarray
+    uncond: np.ndarray | None
+    step_maps: tuple[np.ndarray, ...]
+    step_scales: np.ndarray
+    mean_maps: tuple[np.ndarray, ...]
+    head_maps: tuple[np.ndarray, ...]
+    head_scales: np.ndarray | None
+    picture: np.ndarray | None
+    prompt_embeds: np.ndarray
+    alphas_cumprod: np.ndarray
+    latent_rgb: np.ndarray
+
+    @property
+    def guidance_scale(self) -> float:
+        """The guidance that the run was drawn with; 1 where there is no unconditional half."""
+        return 1.0 if self.uncond is None else float(self.header.request.guidance_scale or 1.0)
+
+    def guided(self, call: int) -> np.ndarray:
+        """What the scheduler got at U-Net call `call` (from 0): uncond + scale (cond - uncond); (C, h, w) float32."""
+        cond: np.ndarray = self.cond[call].astype(np.float32)
+        if self.uncond is None:
+            return cond
+        uncond: np.ndarray = self.uncond[call].astype(np.float32)
+        guided: np.ndarray = uncond + np.float32(self.guidance_scale) * (cond - uncond)
+        return guided
+
+    def level_map(self, call: int, level: int) -> np.ndarray:
+        """Attention probabilities of one U-Net call at one level, (R, step_height, step_width) float32."""
+        scale = self.step_scales[call, :, level, None, None] / np.float32(255)
+        maps: np.ndarray = self.step_maps[level][call] * scale
+        return maps
+
+    def head_map(self, call: int, layer: int) -> np.ndarray:
+        """Attention probabilities of one call in one layer, (heads, R, y, x) float32; ValueError without heads."""
+        if self.head_scales is None:
+            raise ValueError("this trace was recorded without single heads")
+        stored = self.head_maps[layer][call]
+        maps: np.ndarray = stored * (self.head_scales[call, layer, : len(stored), :, None, None] / np.float32(255))
+        return maps
+
+
+def save_trace(trace: Trace, path: Path) -> None:
+    """Write `trace` to `path`, whole or not at all. Raises UserError when it holds NaN or the disk refuses."""
+    from pydantic import TypeAdapter
+    from safetensors.numpy import save
+
+    arrays = dict(_named_arrays(trace))
+    for name, array in arrays.items():
+        _check_finite(path, name, array)
+    header = TypeAdapter(_FileHeader).dump_json(_FileHeader(FORMAT_VERSION, trace.header)).decode()
+    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {METADATA_KEY: header})
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise UserError("error.trace_not_saved", file=str(path), reason=error.strerror or str(error)) from error
+
+
+def open_trace(path: Path) -> Trace:
+    """Read a trace file from anywhere. Raises UserError for one that is missing, foreign, truncated or inconsistent."""
+    from safetensors import SafetensorError, deserialize
+
+    content = _read_bounded(path)
+    header = _read_header(path, content)
+    try:
+        tensors: dict[str, Any] = dict(deserialize(content))  # type: ignore[no-untyped-call]
+    except (SafetensorError, ValueError, OverflowError) as error:
+        raise UserError("error.trace_not_whole", file=path.name) from error
+    expected = _expected_arrays(header, tensors)
+    layouts = {name: (str(tensor["dtype"]), tuple(tensor["shape"])) for name, tensor in tensors.items()}
+    if layouts != expected:
+        wrong = next(name for name in (*expected, *layouts) if layouts.get(name) != expected.get(name))
+        raise UserError("error.trace_inconsistent", file=path.name, part=wrong[:60])
+    arrays: dict[str, np.ndarray] = {}
+    for name, (dtype, shape) in expected.items():
+        arrays[name] = np.frombuffer(tensors[name]["data"], _DTYPES[dtype]).reshape(shape)
+        _check_finite(path, name, arrays[name])
+    return _assembled(header, arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class _FileHeader:
+    """What stands in the file."""
+
+    version: int
+    trace: TraceHeader
+
+
+_DTYPES: Final[Mapping[str, Any]] = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
+_MAX_HEAD_SIDE: Final = 16
+
+
+def head_map_size(height: int, width: int) -> tuple[int, int]:
+    """The size at which the maps of single heads are kept: halved until neither side is above 16."""
+    while max(height, width) > _MAX_HEAD_SIDE:
+        height, width = -(-height // 2), -(-width // 2)
+    return height, width
+
+
+def _named_arrays(trace: Trace) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays by the names they have in the file."""
+    for name in ("latents", "predicted_x0", "cond", "step_scales", "prompt_embeds", "alphas_cumprod", "latent_rgb"):
+        yield name, getattr(trace, name)
+    for name in ("final_latents", "uncond", "head_scales", "picture"):
+        if getattr(trace, name) is not None:
+            yield name, getattr(trace, name)
+    for name in ("step_maps", "mean_maps", "head_maps"):
+        yield from ((f"{name}.{index}", array) for index, array in enumerate(getattr(trace, name)))
+
+
+def _read_bounded(path: Path) -> bytes:
+    """The content of a regular file of bounded size; never of a device, which would not end."""
+    try:
+        with path.open("rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UserError("error.trace_not_a_file", file=path.name)
+            content = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UserError("error.trace_not_a_file", file=path.name) from error
+    if len(content) > MAX_FILE_BYTES:
+        raise UserError("error.trace_too_large", file=path.name, limit=MAX_FILE_BYTES >> 20)
+    return content
+
+
+def _read_header(path: Path, content: bytes) -> TraceHeader:
+    """The header, checked in itself. Layout: 8 bytes of length (little endian), JSON, the tensors' bytes."""
+    from pydantic import TypeAdapter, ValidationError
+
+    length = int.from_bytes(content[:8], "little")
+    if not 2 <= length <= len(content) - 8:
+        raise UserError("error.trace_not_whole", file=path.name)
+    if length > MAX_HEADER_BYTES:
+        raise UserError("error.trace_foreign", file=path.name)
+    try:
+        text = json.loads(content[8 : 8 + length])["__metadata__"][METADATA_KEY]
+        version = json.loads(text)["version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError("error.trace_foreign", file=path.name) from error
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError("error.trace_newer", file=path.name)
+    try:
+        header = TypeAdapter(_FileHeader).validate_json(text, strict=True).trace
+        check_request(header.request, GenerateLimits())
+    except (ValidationError, UserError, RecursionError) as error:
+        raise UserError("error.trace_inconsistent", file=path.name, part=METADATA_KEY) from error
+    words = len(header.words)
+    if any(token.word is not None and token.word >= words for token in header.tokens) or any(
+        level.step_height > level.height or level.step_width > level.width for level in header.levels
+    ):
+        raise UserError("error.trace_inconsistent", file=path.name, part=METADATA_KEY)
+    return header
+
+
+def _expected_arrays(header: TraceHeader, found: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Safetensors' dtype and shape of every array that a file with this header holds; what may be missing, if found."""
+    shapes = header.shapes
+    latent = (shapes.channels, shapes.latent_height, shapes.latent_width)
+    calls, rows = len(header.steps), len(header.tokens)
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        "latents": ("F32", (calls, *latent)),
+        "predicted_x0": ("F16", (calls, *latent)),
+        "cond": ("F16", (calls, *latent)),
+        "step_scales": ("F32", (calls, rows, len(header.levels))),
+        "prompt_embeds": ("F16", (shapes.positions, shapes.embedding)),
+        "alphas_cumprod": ("F32", tuple(found.get("alphas_cumprod", {"shape": (1,)})["shape"][:1])),
+        "latent_rgb": ("F32", (shapes.channels + 1, 3)),
+    }
+    for index, level in enumerate(header.levels):
+        expected[f"step_maps.{index}"] = ("U8", (calls, rows, level.step_height, level.step_width))
+        expected[f"mean_maps.{index}"] = ("F16", (rows, level.height, level.width))
+    if "uncond" in found:
+        expected["uncond"] = ("F16", (calls, *latent))
+    if not header.stopped:
+        expected["final_latents"] = ("F32", latent)
+        expected["picture"] = ("U8", (shapes.height, shapes.width, 3))
+    if "head_scales" in found:
+        heads = max(layer.heads for layer in header.layers)
+        expected["head_scales"] = ("F32", (calls, len(header.layers), heads, rows))
+        for index, layer in enumerate(header.layers):
+            size = head_map_size(layer.height, layer.width)
+            expected[f"head_maps.{index}"] = ("U8", (calls, layer.heads, rows, *size))
+    return expected
+
+
+def _check_finite(path: Path, name: str, array: np.ndarray) -> None:
+    if array.dtype != np.uint8 and not np.isfinite(array).all():
+        raise UserError("error.trace_not_finite", file=path.name, part=name)
+
+
+def _assembled(header: TraceHeader, arrays: Mapping[str, np.ndarray]) -> Trace:
+    def numbered(name: str) -> tuple[np.ndarray, ...]:
+        return tuple(arrays[key] for key in arrays if key.startswith(f"{name}."))
+
+    return Trace(
+        header=header,
+        latents=arrays["latents"],
+        final_latents=arrays.get("final_latents"),
+        predicted_x0=arrays["predicted_x0"],
+        cond=arrays["cond"],
+        uncond=arrays.get("uncond"),
+        step_maps=numbered("step_maps"),
+        step_scales=arrays["step_scales"],
+        mean_maps=numbered("mean_maps"),
+        head_maps=numbered("head_maps"),
+        head_scales=arrays.get("head_scales"),
+        picture=arrays.get("picture"),
+        prompt_embeds=arrays["prompt_embeds"],
+        alphas_cumprod=arrays["alphas_cumprod"],
+        latent_rgb=arrays["latent_rgb"],
+    )
