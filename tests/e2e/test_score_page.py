@@ -14,6 +14,8 @@ from models.recipes.draw import DEBIAN_FONT, SpriteSheet, draw
 from models.recipes.scenes import single
 from tests.e2e.conftest import Visitors
 from tests.e2e.driver import RUN_MS
+from tests.e2e.served import Served
+from webui.store.gallery import Gallery
 
 WORDS = {"en-US": ("cat", "dog", "car"), "th-TH": ("แมว", "หมา", "รถ")}
 TAB = {"en-US": "Score", "th-TH": "วัดความเหมือน"}
@@ -123,3 +125,69 @@ def test_mistakes_are_one_sentence_and_the_language_changes_in_place(visitors: V
     expect(page.locator("#score-status [role=alert]")).not_to_contain_text("nothing to score")
     expect(page.locator("#calculation .notice")).not_to_contain_text("all zeros")
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.usefixtures("emoji_suite")
+def test_files_that_are_no_pictures_are_named_while_the_rest_is_scored(
+    visitors: Visitors, drawings: list[Path], tmp_path: Path
+) -> None:
+    """Beside them words that are hard to lay out; then one of the cells is explained."""
+    names = ("notes.png", "empty.jpg", "logo.svg", "half.png")
+    contents = (b"hello", b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", drawings[0].read_bytes()[:2000])
+    bad = [tmp_path / name for name in names]
+    for path, content in zip(bad, contents, strict=True):
+        path.write_bytes(content)
+    page = open_score(visitors, "th-TH", width=360)
+    upload(page, [*bad, *drawings[:1]])
+    page.locator("#score-texts textarea").fill("\n".join(["แมว", "قطة صغيرة", "🐱🚗", "แมวน้ำเงิน " * 90, "แมว", ""]))
+    page.locator("#score-run").click()
+    expect(page.locator("#score-matrix button[data-picture]")).to_have_count(4, timeout=RUN_MS)
+    remarks = page.locator("#score-remarks").inner_text()
+    assert all(name in remarks for name in names)
+    assert remarks.count("แมวน้ำเงิน") >= 2, "what is cut is shown"
+    page.locator("#score-matrix button[data-picture]").first.click()
+    expect(page.locator("#score-worked .check.passed")).to_be_visible(timeout=RUN_MS)
+    page.locator("#explain-run").click()
+    expect(page.locator("#score-relevance .check")).to_contain_text("พื้นที่ใต้กราฟ", timeout=RUN_MS)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.usefixtures("emoji_suite")
+def test_pictures_come_from_the_gallery_the_clipboard_and_the_desktop(
+    visitors: Visitors, server: Served, drawings: list[Path]
+) -> None:
+    Gallery(server.outputs).save(Image.open(drawings[0]), "a cat that was drawn\nSteps: 2, Seed: 5", seed=5)
+    page = open_score(visitors, "en-US")
+    page.get_by_role("button", name=re.compile("From the gallery")).click()
+    page.locator("#score-recent button").first.click()
+    expect(page.locator(".tray li")).to_have_count(1)
+    for number, (kind, field) in enumerate((("paste", "clipboardData"), ("drop", "dataTransfer"))):
+        page.evaluate(_GIVE, [list(drawings[number].read_bytes()), drawings[number].name, kind, field])
+        expect(page.locator(".tray li")).to_have_count(number + 2)
+
+
+@pytest.mark.usefixtures("emoji_suite")
+def test_a_long_scoring_shows_how_far_it_is_and_can_be_stopped(visitors: Visitors, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.jpg" for number in range(40)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (4000, 3000), (number, 90, 200)).save(path, quality=30)
+    page = open_score(visitors, "en-US")
+    upload(page, paths)
+    page.locator("#score-texts textarea").fill("a cat")
+    page.locator("#score-run").click()
+    expect(page.locator("#score-status [role=progressbar]")).to_be_visible(timeout=RUN_MS)
+    page.locator("#score-stop").click()
+    expect(page.locator("#score-status")).to_contain_text("Stopped", timeout=RUN_MS)
+    expect(page.locator("#score-run")).to_be_visible()
+    expect(page.locator("#score-matrix button")).to_have_count(0)
+
+
+_GIVE = """
+([bytes, name, kind, field]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+  const event = kind === "paste" ? new ClipboardEvent(kind, { bubbles: true, cancelable: true, [field]: data })
+                                 : new DragEvent(kind, { bubbles: true, cancelable: true, [field]: data });
+  document.body.dispatchEvent(event);
+}
+"""

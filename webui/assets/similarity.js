@@ -36,6 +36,10 @@
     event.stopImmediatePropagation();
     button.click();
   }, true);
+  window.diffuscopeShow = (selector) => {
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    shown(selector)?.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
+  };
   window.diffuscopeSave = (file) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([file.text], { type: file.type }));

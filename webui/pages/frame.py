@@ -88,6 +88,8 @@ def page_theme() -> gr.themes.Base:
         radius_size=gr.themes.sizes.radius_lg,
         font=fonts,
     ).set(
+        body_text_color_subdued="*neutral_600",  # Gradio's own is 2.4:1 on this ground, too faint to read
+        input_placeholder_color="*neutral_500",
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
         block_background_fill="white",
@@ -171,9 +173,9 @@ def _dealt(values: Sequence[Any], hands: Sequence[Sequence[Block]]) -> list[Sequ
 def _wire_sending(tabs: gr.Tabs, create: CreatePage, score: ScorePage) -> None:
     """The button under a drawn picture that takes it, and its prompt, to the similarity page."""
     create.stage.send.click(
-        score.receive,
+        score.tray.receive,
         inputs=[create.stage.run, create.stage.selected, score.form.texts],
-        outputs=score.receive_outputs(),
+        outputs=score.tray.receive_outputs(),
         **QUIET,
     ).then(lambda: gr.update(selected=_SCORE_TAB), outputs=[tabs], **QUIET)
 

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
 from gradio.blocks import Block
 
 from webui.clip.projection import project
-from webui.clip.request import ScoreRequest, check_picture_count
+from webui.clip.request import ScoreRequest
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
-from webui.pages.create_run import Run
-from webui.pages.create_stage import drawn_from, selected_picture
 from webui.pages.localize import QUIET, Localizer, Updates, merged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.score_desk import Desk, Desks
 from webui.pages.score_form import ScoreForm, ScoreStage, build_form, build_stage
 from webui.pages.score_tools import ScoreTools
+from webui.pages.score_tray import ScoreTray, place_of
 from webui.runtime.catalog import CLIP, TXT2IMG
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
@@ -35,7 +33,7 @@ from webui.views.heatmap import render_heatmap
 from webui.views.rankings import render_rankings, render_remarks
 from webui.views.relevance import render_relevance
 from webui.views.run import RunPhase, RunView
-from webui.views.score_parts import render_empty_score, render_text_matrix, render_tray
+from webui.views.score_parts import render_empty_score, render_text_matrix
 from webui.views.vector_map import render_vector_map
 from webui.views.worked_cosine import render_worked_example
 from webui.vision.pictures import PictureFile
@@ -47,6 +45,7 @@ FOLLOWED: Final[dict[str, Any]] = {
 }
 _EXAMPLE_TEXTS: Final = ("score.example.cat", "score.example.dog", "score.example.car")
 _EXAMPLE_SEED: Final = 7
+_SHOW_CELL_JS: Final = "() => { window.diffuscopeShow('#score-cell'); return []; }"
 _SAVE_JS: Final = "(file) => { if (file) window.diffuscopeSave(file); return []; }"
 
 
@@ -59,6 +58,7 @@ class ScorePage(Page):
     desks: Desks
     form: ScoreForm
     stage: ScoreStage
+    tray: ScoreTray
     tools: ScoreTools
 
     @classmethod
@@ -67,11 +67,13 @@ class ScorePage(Page):
         desks = Desks()
         with gr.Row(elem_id="score-page"):
             with gr.Column(elem_classes="card"):
-                form = build_form(page, studio.catalog.entries(CLIP))
+                form = build_form(page, lambda: studio.catalog.entries(CLIP), with_gallery=not studio.settings.remote)
             with gr.Column():
                 stage = build_stage(page)
                 tools = ScoreTools.build(studio, readers, desks, page, form)
-        built = cls(studio, readers, desks, form, stage, tools)
+        tray = ScoreTray(studio, readers, desks, form)
+        built = cls(studio, readers, desks, form, stage, tray, tools)
+        tray.wire()
         built._wire_form()
         built._wire_stage()
         tools.wire(FOLLOWED)
@@ -81,7 +83,7 @@ class ScorePage(Page):
         """What Python made, in another language."""
         desk, say = self.desks.of(session_of(change.request)), change.say
         return merged(
-            self._tray(desk, say),
+            self.tray.show(desk, say),
             self.form.bar.show(desk.scoring.view, say, _summary(desk, say)),
             self._found(desk, say),
             self._cell(desk, say),
@@ -95,30 +97,12 @@ class ScorePage(Page):
             *self.tools.said_again_outputs(),
         ]  # fmt: skip
 
-    def receive(self, run: Run, selected: int, texts: str | None, request: gr.Request) -> Updates:
-        """A picture from txt2img: put it on the desk, and its prompt before the texts."""
-        picture = selected_picture(run, selected)
-        if picture is None:
-            return {}
-        prompt = " ".join(drawn_from(picture).prompt.split())
-        others = [line for line in (texts or "").splitlines() if line.strip() and line.strip() != prompt]
-        desk = self._add(request, [PictureFile(picture.path.name, picture.path)])
-        return self._tray(desk, self.readers.translator(request)) | {self.form.texts: "\n".join([prompt, *others])}
-
-    def receive_outputs(self) -> list[Block]:
-        """Everything that `receive` changes."""
-        return [self.form.tray, self.form.texts]
-
     def leave(self, request: gr.Request) -> None:
         """The page has closed."""
         self.desks.forget(session_of(request))
 
     def _wire_form(self) -> None:
         form = self.form
-        form.upload.upload(self._upload, inputs=[form.upload], outputs=[form.tray], preprocess=False, **QUIET)
-        form.camera.input(self._photograph, inputs=[form.camera], outputs=[form.tray], preprocess=False, **QUIET)
-        form.tray.click(self._remove, outputs=[form.tray], **QUIET)
-        form.clear.click(self._clear, outputs=[form.tray], **QUIET)
         outputs = [*form.bar.outputs(), *self._found_outputs(), *self._cell_outputs()]
         form.bar.start.click(self._score, inputs=[form.texts, form.model], outputs=outputs, **FOLLOWED)
         form.bar.stop.click(self._stop, **QUIET)
@@ -131,39 +115,13 @@ class ScorePage(Page):
         stage.measure.input(
             self._measure, inputs=[stage.measure], outputs=[stage.matrix, stage.rankings, stage.measure], **QUIET
         )
-        stage.matrix.click(self._choose, outputs=self._cell_outputs(), trigger_mode="multiple", **FOLLOWED)
+        chosen = stage.matrix.click(self._choose, outputs=self._cell_outputs(), trigger_mode="multiple", **FOLLOWED)
+        chosen.then(None, js=_SHOW_CELL_JS, **QUIET)
         stage.explain.start.click(self._explain, outputs=self._cell_outputs(), **FOLLOWED)
         stage.explain.stop.click(self._stop_explaining, **QUIET)
         for button, export in ((stage.csv, self._csv), (stage.json, self._json)):
             exported = button.click(export, outputs=[stage.payload], **QUIET)
             exported.then(None, inputs=[stage.payload], js=_SAVE_JS, **QUIET)
-
-    def _upload(self, files: object, request: gr.Request) -> Updates:
-        """Put the files on the desk; whether they are pictures is said when they are scored."""
-        listed = files if isinstance(files, list) else [files]
-        found = [_uploaded(file) for file in listed if isinstance(file, Mapping) and file.get("path")]
-        return self._tray(self._add(request, found), self.readers.translator(request))
-
-    def _photograph(self, file: object, request: gr.Request) -> Updates:
-        """Put what the camera saw on the desk."""
-        if not isinstance(file, Mapping) or not file.get("path"):
-            return {}
-        number = len(self.desks.of(session_of(request)).pictures) + 1
-        path = Path(str(file["path"]))
-        desk = self._add(request, [PictureFile(f"camera-{number}{path.suffix}", path)])
-        return self._tray(desk, self.readers.translator(request))
-
-    def _remove(self, event: gr.EventData, request: gr.Request) -> Updates:
-        desk = self.desks.of(session_of(request))
-        place = _place(event, "place", len(desk.pictures))
-        if place is not None:
-            rest = (*desk.pictures[:place], *desk.pictures[place + 1 :])
-            desk = self.desks.change(session_of(request), pictures=rest, refused=None)
-        return self._tray(desk, self.readers.translator(request))
-
-    def _clear(self, request: gr.Request) -> Updates:
-        desk = self.desks.change(session_of(request), pictures=(), refused=None)
-        return self._tray(desk, self.readers.translator(request))
 
     def _score(self, texts: str, model: str | None, request: gr.Request) -> Iterator[Updates]:
         """Score the pictures on the desk against the texts."""
@@ -226,8 +184,8 @@ class ScorePage(Page):
             if picture is None:
                 yield self.form.bar.show(step.view, self.readers.translator(request))
         if picture is not None:
-            desk = self._add(request, [picture])
-            yield self._tray(desk, self.readers.translator(request)) | {self.form.texts: texts}
+            desk = self.tray.add(request, [picture])
+            yield self.tray.show(desk, self.readers.translator(request)) | {self.form.texts: texts}
             yield from self._follow_score(self._asked(texts, model or "", request), request)
 
     def _stop(self, request: gr.Request) -> None:
@@ -251,8 +209,8 @@ class ScorePage(Page):
         desk = self.desks.of(session)
         if desk.result is None:
             return
-        picture = _place(event, "picture", len(desk.result.pictures))
-        words = _place(event, "text", len(desk.result.texts))
+        picture = place_of(event, "picture", len(desk.result.pictures))
+        words = place_of(event, "text", len(desk.result.texts))
         if picture is None or words is None:
             return
         stop_job(self.studio, desk.working, owner_of(request))
@@ -302,19 +260,6 @@ class ScorePage(Page):
             return None
         content = json.dumps(score_as_dict(result), ensure_ascii=False, indent=2)
         return {"name": "scores.json", "type": "application/json", "text": content}
-
-    def _add(self, request: gr.Request, files: list[PictureFile]) -> Desk:
-        """Put pictures on the desk, if there is room for all of them."""
-        session = session_of(request)
-        pictures = (*self.desks.of(session).pictures, *files)
-        try:
-            check_picture_count(len(pictures), self.studio.settings.score_limits)
-        except UserError as error:
-            return self.desks.change(session, refused=error)
-        return self.desks.change(session, pictures=pictures, refused=None)
-
-    def _tray(self, desk: Desk, say: Translator) -> Updates:
-        return {self.form.tray: render_tray(desk.pictures, say, desk.refused)}
 
     def _found(self, desk: Desk, say: Translator) -> Updates:
         """The matrix and what goes with it, or the words that stand there before."""
@@ -374,15 +319,3 @@ def _summary(desk: Desk, say: Translator) -> str:
         encoded_pictures=result.encoded_pictures,
         encoded_texts=result.encoded_texts,
     )
-
-
-def _uploaded(file: Mapping[str, Any]) -> PictureFile:
-    path = Path(str(file["path"]))
-    return PictureFile(str(file.get("orig_name") or path.name), path)
-
-
-def _place(event: gr.EventData, name: str, count: int) -> int | None:
-    """A place below `count` that a browser sent; None for anything else it may have sent."""
-    sent = event._data  # noqa: SLF001 - its own attribute access fails on what is missing
-    value = sent.get(name) if isinstance(sent, Mapping) else None
-    return value if isinstance(value, int) and 0 <= value < count else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,12 @@ element.addEventListener("click", (event) => {
   trigger("click", { picture: Number(cell.dataset.picture), text: Number(cell.dataset.text) });
 });
 """
+_RECENT_JS: Final = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-file]");
+  if (button) trigger("click", { file: button.dataset.file });
+});
+"""
 _TRAY_JS: Final = """
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-remove]");
@@ -38,6 +45,8 @@ class ScoreForm:
     camera: gr.Image
     clear: gr.Button
     tray: gr.HTML
+    gallery: gr.Accordion
+    recent: gr.HTML
     texts: gr.Textbox
     model: gr.Dropdown
     bar: RunBar
@@ -66,8 +75,8 @@ class ScoreStage:
     vector_map: gr.HTML
 
 
-def build_form(page: Localizer, entries: tuple[CatalogEntry, ...]) -> ScoreForm:
-    """Lay out the left column."""
+def build_form(page: Localizer, entries: Callable[[], tuple[CatalogEntry, ...]], *, with_gallery: bool) -> ScoreForm:
+    """Lay out the left column. `entries` are asked for again whenever the page opens."""
     with gr.Row(elem_classes="pair"):
         upload = page.make(
             gr.UploadButton, {"label": "score.upload"}, file_count="multiple", file_types=["image"],
@@ -78,19 +87,24 @@ def build_form(page: Localizer, entries: tuple[CatalogEntry, ...]) -> ScoreForm:
         gr.HTML, {"value": lambda say: render_tray((), say)}, apply_default_css=False, elem_id="score-tray",
         js_on_load=_TRAY_JS,
     )  # fmt: skip
+    with page.make(
+        gr.Accordion, {"label": "score.recent"}, open=False, visible=with_gallery, elem_id="score-gallery"
+    ) as gallery:
+        recent = gr.HTML(apply_default_css=False, elem_id="score-recent", js_on_load=_RECENT_JS)
     with page.make(gr.Accordion, {"label": "score.camera"}, open=False):
         camera = gr.Image(sources=["webcam"], type="filepath", show_label=False, elem_id="score-camera")
     texts = page.make(
         gr.Textbox, {"label": "score.texts", "placeholder": "score.texts.placeholder"}, lines=5, max_lines=14,
         elem_id="score-texts",
     )  # fmt: skip
+    first = entries()
     model = page.make(
-        gr.Dropdown, {"label": "create.model"}, choices=[(entry.title, entry.id) for entry in entries],
-        value=entries[0].id if entries else None, elem_id="score-model",
+        gr.Dropdown, {"label": "create.model", "choices": lambda _say: [(e.title, e.id) for e in entries()]},
+        value=first[0].id if first else None, elem_id="score-model",
     )  # fmt: skip
     bar = build_run_bar(page, "score", "score.run")
     example = page.make(gr.Button, {"value": "score.example"}, size="md", elem_id="score-example")
-    return ScoreForm(upload, camera, clear, tray, texts, model, bar, example)
+    return ScoreForm(upload, camera, clear, tray, gallery, recent, texts, model, bar, example)
 
 
 def build_stage(page: Localizer) -> ScoreStage:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from webui.i18n import Translator
 from webui.views.colours import ink_on, sequential, sequential_stops
 from webui.views.figures import data_url, is_probability, measure_meaning, measure_name, written
-from webui.views.markup import element, text
+from webui.views.markup import clamped, element, text
 
 if TYPE_CHECKING:
     from webui.clip.embed import EmbeddedPicture
@@ -34,7 +34,7 @@ def render_heatmap(result: ScoreResult, measure: str, say: Translator, chosen: t
         )
         for i, picture in enumerate(result.pictures)
     ]
-    headings = [element("th", text(words), scope="col", dir="auto") for words in result.texts]
+    headings = [element("th", clamped(words), scope="col") for words in result.texts]
     corner = element("td", aria_hidden="true")
     table = element(
         "table",
@@ -53,12 +53,14 @@ def render_heatmap(result: ScoreResult, measure: str, say: Translator, chosen: t
     scroll = element(
         "div", table, class_="heatmap-scroll", tabindex="0", role="region", aria_label=measure_name(measure, say)
     )
-    return element("figure", head, scroll, _legend(low, high, measure), marks, class_="score-map")
+    return element(
+        "figure", head, scroll, legend(written(low, measure), written(high, measure)), marks, class_="score-map"
+    )
 
 
 def _picture_heading(picture: EmbeddedPicture) -> str:
     thumbnail = f'<img src="{data_url(picture.facts.thumbnail, "jpeg")}" alt="" loading="lazy">'
-    return element("th", thumbnail, element("span", text(picture.name), dir="auto"), scope="row")
+    return element("th", thumbnail, clamped(picture.name), scope="row")
 
 
 def _cell(
@@ -93,12 +95,13 @@ def _cell(
     return element("td", button)
 
 
-def _legend(low: float, high: float, measure: str) -> str:
+def legend(low: str, high: str) -> str:
+    """The colours of the scale between what its two ends mean."""
     gradient = ", ".join(sequential_stops())
     return element(
         "div",
-        element("span", text(written(low, measure))),
+        element("span", text(low)),
         element("span", class_="scale", style=f"background:linear-gradient(90deg, {gradient})", aria_hidden="true"),
-        element("span", text(written(high, measure))),
+        element("span", text(high)),
         class_="legend",
     )

@@ -20,6 +20,11 @@ def text(words: str) -> str:
     return escape(words, quote=False)
 
 
+def clamped(words: str) -> str:
+    """Words of any length in a few lines; all of them appear under the pointer, and stay in the page for readers."""
+    return element("span", text(words), class_="clamped", dir="auto", title=words)
+
+
 def _attribute(name: str, value: str | bool) -> str:
     if value is False:
         return ""

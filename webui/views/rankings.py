@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from webui.i18n import Translator
 from webui.views.figures import data_url, measure_name, written
-from webui.views.markup import element, text
+from webui.views.markup import clamped, element, text
 
 if TYPE_CHECKING:
     from webui.clip.score import ScoreResult
@@ -18,8 +18,7 @@ def render_rankings(result: ScoreResult, measure: str, say: Translator) -> str:
     """Both rankings by one figure, the first `SHOWN` places each, the best marked."""
     texts = [
         _ranking(
-            f'<img src="{data_url(picture.facts.thumbnail, "jpeg")}" alt="">'
-            + element("span", text(picture.name), dir="auto"),
+            f'<img src="{data_url(picture.facts.thumbnail, "jpeg")}" alt="">' + clamped(picture.name),
             [
                 (result.texts[j], written(float(result.similarity.measures[measure][i, j]), measure))
                 for j in result.ranked_texts(i, measure)[:SHOWN]
@@ -30,7 +29,7 @@ def render_rankings(result: ScoreResult, measure: str, say: Translator) -> str:
     ]
     pictures = [
         _ranking(
-            element("span", text(words), dir="auto"),
+            clamped(words),
             [
                 (result.pictures[i].name, written(float(result.similarity.measures[measure][i, j]), measure))
                 for i in result.ranked_pictures(j, measure)[:SHOWN]
@@ -80,14 +79,14 @@ def remarks(result: ScoreResult, say: Translator) -> list[str]:
 
 
 def _side(heading: str, rankings: list[str]) -> str:
-    return element("section", element("h4", text(heading)), *rankings)
+    return element("section", element("h4", text(heading)), element("div", *rankings, class_="cards"))
 
 
 def _ranking(heading: str, places: list[tuple[str, str]]) -> str:
     items = [
         element(
             "li",
-            element("span", text(name), dir="auto"),
+            clamped(name),
             element("output", text(figure)),
             class_="best" if place == 0 else "",
         )

@@ -11,6 +11,7 @@ from webui.i18n import Translator
 from webui.views.charts import Line, line_chart
 from webui.views.colours import ink_on, sequential
 from webui.views.figures import data_url, percent
+from webui.views.heatmap import legend
 from webui.views.markup import element, text
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def render_relevance(relevance: Relevance, model_view: bytes, curve: DeletionCur
     """The picture as the model saw it (`model_view`, PNG) under its relevance, the words, and the deletion curve."""
     return element(
         "div",
+        element("p", text(say.text("score.relevance.how")), class_="score-hint"),
         _overlay(relevance.patches, model_view, say),
         _words(relevance, say),
         _deletion(curve, say),
@@ -58,7 +60,8 @@ def _overlay(patches: Matrix, model_view: bytes, say: Translator) -> str:
     alt = say.text("score.relevance.peak", row=int(top) + 1, column=int(left) + 1, rows=rows, columns=columns)
     image = element("image", href=data_url(model_view, "png"), width=str(SIDE), height=str(SIDE), filter="grayscale(1)")
     drawn = element("svg", image, *squares, viewBox=f"0 0 {SIDE} {SIDE}", role="img", aria_label=alt, class_="overlay")
-    return element("figure", drawn, element("figcaption", text(alt)))
+    scale = element("p", text(say.text("score.relevance.scale")), class_="score-hint")
+    return element("figure", drawn, legend("0", "1"), scale, element("figcaption", text(alt)))
 
 
 def _words(relevance: Relevance, say: Translator) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -12,7 +13,7 @@ from webui.clip.similarity import unit
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.views.colours import ink_on, sequential
-from webui.views.markup import element, text
+from webui.views.markup import clamped, element, text
 from webui.vision.pictures import PictureFile
 
 
@@ -39,6 +40,24 @@ def render_tray(pictures: Sequence[PictureFile], say: Translator, problem: UserE
     return said + element("ul", *items, class_="tray") + count
 
 
+def render_recent(pictures: Sequence[tuple[Path, str]], say: Translator) -> str:
+    """Pictures of the gallery (path, prompt) as buttons whose `data-file` is the path; a hint when there are none."""
+    if not pictures:
+        return element("p", text(say.text("score.recent.empty")), class_="score-hint")
+    items = [
+        element(
+            "li",
+            element(
+                "button", f'<img src="gradio_api/file={quote(str(path))}" alt="" loading="lazy">', type="button",
+                data_file=str(path), title=prompt,
+                aria_label=say.text("score.recent.add", name=path.name, prompt=prompt),
+            ),
+        )
+        for path, prompt in pictures
+    ]  # fmt: skip
+    return element("ul", *items, class_="recent")
+
+
 def render_empty_score(say: Translator) -> str:
     """What the page is for, as long as nothing was scored."""
     lines = (
@@ -59,12 +78,12 @@ def render_text_matrix(texts: Sequence[str], vectors: npt.NDArray[np.float32], s
     rows = [
         element(
             "tr",
-            element("th", text(words), scope="row", dir="auto"),
+            element("th", clamped(words), scope="row"),
             *(_shade(float(value), low) for value in cosines[row]),
         )
         for row, words in enumerate(texts)
     ]
-    headings = [element("th", text(words), scope="col", dir="auto") for words in texts]
+    headings = [element("th", clamped(words), scope="col") for words in texts]
     head = element("thead", element("tr", element("td", aria_hidden="true"), *headings))
     table = element("table", head, element("tbody", *rows), class_="heatmap")
     return element("div", table, class_="heatmap-scroll")

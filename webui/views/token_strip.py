@@ -14,7 +14,7 @@ _DOTTED_CIRCLE = "\u25cc"  # carries a vowel sign or tone mark that would otherw
 def render_token_strip(tokenized: TokenizedText, say: Translator) -> str:
     """One box a piece; pieces that share a letter stand joined in one. What was cut stands behind the strip."""
     groups = joined_pieces(tokenized)
-    boxes = [_box([tokenized.pieces[i] for i in group], tokenized, say) for group in groups]
+    boxes = [_box(group, tokenized, say) for group in groups]
     joined = element("p", text(say.text("score.tokens.joined")), class_="score-hint")
     count = element(
         "p", text(say.text("score.tokens.count", used=tokenized.used, limit=tokenized.limit)), class_="score-hint"
@@ -26,13 +26,14 @@ def render_token_strip(tokenized: TokenizedText, say: Translator) -> str:
     )
 
 
-def _box(pieces: list[Piece], tokenized: TokenizedText, say: Translator) -> str:
+def _box(group: tuple[int, ...], tokenized: TokenizedText, say: Translator) -> str:
+    pieces = [tokenized.pieces[i] for i in group]
     if pieces[0].is_special:
         chip = element(
             "span", element("code", text(pieces[0].spelling)), element("small", text(str(pieces[0].token_id)))
         )
         return element(
-            "li", element("span", text(say.text("score.tokens.special")), class_="letters"), chip, class_="special"
+            "li", element("span", text(_role(group[0], tokenized, say)), class_="letters"), chip, class_="special"
         )
     letters = tokenized.letters[pieces[0].start : max(piece.end for piece in pieces)]
     shown = _visible("".join(letter.character for letter in letters))
@@ -49,6 +50,13 @@ def _box(pieces: list[Piece], tokenized: TokenizedText, say: Translator) -> str:
         element("span", *chips, class_="pieces"),
         class_="joined" if joined else "",
     )
+
+
+def _role(index: int, tokenized: TokenizedText, say: Translator) -> str:
+    """What a token that stands for no letter is for."""
+    if index == len(tokenized.pieces) - 1:
+        return say.text("score.tokens.end")
+    return say.text("score.tokens.start" if index == 0 else "score.tokens.unknown")
 
 
 def _spelled(piece: Piece) -> str:

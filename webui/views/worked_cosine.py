@@ -12,7 +12,7 @@ from webui.i18n import Translator
 from webui.views.charts import Bar, bar_chart
 from webui.views.colours import NEGATIVE, POSITIVE
 from webui.views.figures import data_url
-from webui.views.markup import element, text
+from webui.views.markup import clamped, element, text
 from webui.views.token_strip import render_token_strip
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def render_worked_example(worked: WorkedExample, say: Translator) -> str:
         (say.text("score.worked.check"), _check(worked, say)),
     ]
     items = [element("li", element("h4", text(heading)), body) for heading, body in stations]
-    return element("ol", *items, class_="worked")
+    heading = say.text("score.worked.heading", picture=worked.name, text=worked.tokens.text)
+    return element("h3", clamped(heading), class_="worked-heading") + element("ol", *items, class_="worked")
 
 
 def _text_tower(worked: WorkedExample, say: Translator) -> str:
