@@ -13,6 +13,7 @@ from gradio.blocks import Block
 
 from webui.i18n import Language, Translator
 from webui.pages.create import CreatePage
+from webui.pages.latents import FOLLOWED, LatentsPage
 from webui.pages.localize import QUIET, Localizer, Updates, merged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers
@@ -23,11 +24,12 @@ from webui.views.markup import element, text
 _LANGUAGE_NAMES: Final[list[tuple[str, str]]] = [("English", "en"), ("ไทย", "th")]
 """Each language under its own name, in every language."""
 
-_STYLES: Final = ("page.css", "similarity.css")
-_SCRIPTS: Final = ("similarity.js", "page.js")
+_STYLES: Final = ("page.css", "similarity.css", "latents.css")
+_SCRIPTS: Final = ("similarity.js", "latents.js", "page.js")
 """In this order: a tab's script listens before the page's own, and keeps from it what belongs to the tab."""
 
 _SCORE_TAB: Final = "score"
+_LATENTS_TAB: Final = "latents"
 
 _OPEN_JS: Final = "(language, ...saved) => [window.diffuscope.chosenLanguage(), ...saved]"
 _SPEAK_JS: Final = "(language, ...kept) => { window.diffuscope.speak(language); return [language, ...kept]; }"
@@ -48,9 +50,12 @@ def build_page(studio: Studio) -> gr.Blocks:
                 create = CreatePage.build(studio, readers, page)
             with page.make(gr.Tab, {"label": "app.tab.score"}, id=_SCORE_TAB):
                 score = ScorePage.build(studio, readers, page)
-        pages: tuple[Page, ...] = (create, score)
+            with page.make(gr.Tab, {"label": "app.tab.latents"}, id=_LATENTS_TAB):
+                latents = LatentsPage.build(studio, readers, page)
+        pages: tuple[Page, ...] = (create, score, latents)
         _wire_language(blocks, readers, page, language, pages)
         _wire_sending(tabs, create, score)
+        _wire_sending_to_latents(tabs, create, latents)
         for each in pages:
             blocks.unload(each.leave)
         blocks.unload(readers.forget)
@@ -178,6 +183,16 @@ def _wire_sending(tabs: gr.Tabs, create: CreatePage, score: ScorePage) -> None:
         outputs=score.tray.receive_outputs(),
         **QUIET,
     ).then(lambda: gr.update(selected=_SCORE_TAB), outputs=[tabs], **QUIET)
+
+
+def _wire_sending_to_latents(tabs: gr.Tabs, create: CreatePage, latents: LatentsPage) -> None:
+    """The button under a drawn picture that opens its latent; the tab first, so that the work is seen."""
+    create.stage.send_to_latents.click(lambda: gr.update(selected=_LATENTS_TAB), outputs=[tabs], **QUIET).then(
+        latents.receive,
+        inputs=[create.stage.run, create.stage.selected, latents.form.model],
+        outputs=latents.receive_outputs(),
+        **FOLLOWED,
+    )
 
 
 def _brand(say: Translator) -> str:
