@@ -64,5 +64,5 @@ def _windowed(values: np.ndarray) -> np.ndarray:
     for axis in (0, 1):
         length = values.shape[axis] - _WINDOW + 1
         parts = (weight * np.take(values, range(i, i + length), axis) for i, weight in enumerate(weights))
-        values = sum(parts, np.float64(0.0))
+        values = np.add.reduce(list(parts))
     return values

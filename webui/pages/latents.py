@@ -144,7 +144,7 @@ class LatentsPage(Page):
     def _edit_buttons(self) -> list[tuple[gr.Button, list[Block], Callable[..., LatentEdit]]]:
         """Each tool: its button, the numbers it reads, and the edit that they are."""
         e = self.editor
-        region = [*e.region]
+        region: list[Block] = [*e.region]
         return [
             (e.scale, [e.channel, e.gain, e.offset], lambda c, g, o: ScaleChannel(_whole(c) - 1, _real(g), _real(o))),
             (e.zero_channel, [e.channel], lambda c: ZeroChannel(_whole(c) - 1)),

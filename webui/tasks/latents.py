@@ -81,7 +81,7 @@ class EncodedPicture:
     @property
     def factor(self) -> int:
         """Pixels along the side of one latent cell."""
-        return self.fitted.image.height // self.latent.shape[1]
+        return self.fitted.image.height // int(self.latent.shape[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -326,7 +326,7 @@ def _read(
 
 
 def _pixels(entry: CatalogEntry, latent: np.ndarray) -> int:
-    return latent.shape[1] * latent.shape[2] * entry.size_multiple**2
+    return int(latent.shape[1] * latent.shape[2]) * entry.size_multiple**2
 
 
 def _with_pipe(
