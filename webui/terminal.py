@@ -26,6 +26,7 @@ from webui.settings import Settings
 from webui.store.gallery import Gallery
 from webui.studio import Studio, open_studio
 from webui.tasks.clip import check_score, score_pictures
+from webui.tasks.inside import TRACE, RecordedRun, TraceRequest, prepare_trace, record_run
 from webui.tasks.txt2img import DrawnPictures, draw_pictures, prepare_request
 from webui.tasks.vision import check_classify, classify_pictures
 from webui.views.figures import measure_name, written
@@ -89,6 +90,13 @@ def classify_in_terminal(settings: Settings, request: ClassifyRequest, say: Tran
     for refused in found.refused:
         raise refused.error
     return found
+
+
+def record_in_terminal(settings: Settings, request: TraceRequest, say: Translator) -> RecordedRun:
+    """Draw and record one picture. Raises UserError; Ctrl-C leaves what was recorded, or JobCancelled."""
+    with closing(open_studio(settings)) as studio:
+        asked = prepare_trace(studio, request)
+        return _wait_for(studio, studio.jobs.submit(partial(record_run, studio, asked), owner=_OWNER, kind=TRACE), say)
 
 
 def describe_scores(result: ScoreResult, say: Translator) -> str:

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from webui.api.inside import read_trace_request, recording_of
 from webui.api.score import read_body, read_score_request
 from webui.api.vision import CHECK, read_check_request, read_classify_request
 from webui.diffusion.request_values import request_from_values
@@ -29,6 +30,7 @@ from webui.security import Login
 from webui.store.gallery import SavedPicture
 from webui.studio import Studio
 from webui.tasks.clip import check_score, score_pictures
+from webui.tasks.inside import TRACE, prepare_trace, record_run
 from webui.tasks.txt2img import draw_pictures, prepare_request
 from webui.tasks.vision import check_before_checking, check_classify, check_pictures, classify_pictures
 
@@ -42,6 +44,7 @@ _STATUS: Final[Mapping[str, int]] = {
     "error.not_logged_in": 401,
     "error.unknown_job": 404,
     "error.unknown_picture": 404,
+    "error.no_recording": 404,
     "error.body_too_large": 413,
     "error.queue_full": 429,
     "error.queue_full_for_owner": 429,
@@ -59,7 +62,9 @@ def api_routes(studio: Studio, login: Login | None) -> list[Route]:
         ("POST", "/score", api.score),
         ("POST", "/classify", api.classify),
         ("POST", "/check", api.check),
+        ("POST", "/trace", api.trace),
         ("GET", "/jobs/{job_id}", api.job),
+        ("GET", "/jobs/{job_id}/trace", api.recording),
         ("POST", "/jobs/{job_id}/cancel", api.cancel),
         ("GET", "/jobs/{job_id}/pictures/{index:int}", api.picture),
     )
@@ -133,6 +138,19 @@ class RestApi:
             lambda context: check_pictures(self.studio, asked, context), owner=_OWNER, kind=CHECK
         )
         return _accepted(job)
+
+    async def trace(self, request: Request) -> Response:
+        """POST /trace: the fields of GenerateRequest and "all_heads"; 202 with the job that records the run."""
+        asked = read_trace_request(await _json_object(request))
+        asked = await run_in_threadpool(prepare_trace, self.studio, asked)
+        job = self.studio.jobs.submit(lambda context: record_run(self.studio, asked, context), owner=_OWNER, kind=TRACE)
+        location = f"{PREFIX}/jobs/{job.id}"
+        answer = {"job": job.id, "url": location, "trace": f"{location}/trace", "parameters": asdict(asked.generate)}
+        return JSONResponse(answer, 202, headers={"Location": location})
+
+    async def recording(self, request: Request) -> Response:
+        """GET /jobs/{id}/trace: the file that `diffuscope inspect` reads, of a job that has recorded."""
+        return await run_in_threadpool(recording_of, self._job(request))
 
     async def job(self, request: Request) -> Response:
         """GET /jobs/{id}: state, progress and, when there are any, pictures."""

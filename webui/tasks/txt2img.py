@@ -93,7 +93,7 @@ def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext)
         studio.manager.run(
             key,
             drawing.go_on,
-            working_memory=_working_memory(request),
+            working_memory=working_memory(request),
             cancel=context.cancelled,
             on_progress=context.progress,
             on_relief=lambda relief: drawing.notices.append(relief.value),
@@ -152,7 +152,7 @@ class _Drawing:
             self._context.publish(self.saved[-1])
 
 
-def _working_memory(request: GenerateRequest) -> int:
+def working_memory(request: GenerateRequest) -> int:
     """Bytes that a run needs beside the weights; decoding is its peak.
 
     The decoder's last block works at full size on a few activations of some 256 channels in float32 (Stable Diffusion's
