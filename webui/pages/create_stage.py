@@ -38,6 +38,7 @@ class Stage:
     reuse: gr.Button
     send: gr.Button
     send_to_latents: gr.Button
+    look: gr.Button
     parameters: gr.HTML
     controls: RunControls
     run: gr.State
@@ -144,6 +145,7 @@ def build_stage(page: Localizer, controls: RunControls) -> Stage:
         reuse = page.make(gr.Button, {"value": "create.reuse"}, size="md", elem_id="reuse")
         send = page.make(gr.Button, {"value": "create.send_to_score"}, size="md", elem_id="send-to-score")
         latents = page.make(gr.Button, {"value": "create.send_to_latents"}, size="md", elem_id="send-to-latents")
+        look = page.make(gr.Button, {"value": "create.look_inside"}, size="md", elem_id="look-inside")
     parameters = gr.HTML(apply_default_css=False, elem_id="parameters")
     return Stage(
         preview,
@@ -154,6 +156,7 @@ def build_stage(page: Localizer, controls: RunControls) -> Stage:
         reuse,
         send,
         latents,
+        look,
         parameters,
         controls,
         gr.State(Run()),

@@ -13,6 +13,7 @@ from gradio.blocks import Block
 
 from webui.i18n import Language, Translator
 from webui.pages.create import CreatePage
+from webui.pages.inside import InsidePage
 from webui.pages.latents import FOLLOWED, LatentsPage
 from webui.pages.localize import QUIET, Localizer, Updates, merged
 from webui.pages.page import LanguageChange, Page
@@ -24,11 +25,21 @@ from webui.views.markup import element, text
 _LANGUAGE_NAMES: Final[list[tuple[str, str]]] = [("English", "en"), ("ไทย", "th")]
 """Each language under its own name, in every language."""
 
-_STYLES: Final = ("page.css", "similarity.css", "latents.css")
-_SCRIPTS: Final = ("similarity.js", "latents.js", "page.js")
+_STYLES: Final = ("page.css", "similarity.css", "inside.css", "latents.css")
+_SCRIPTS: Final = (
+    "inside_core.js",
+    "inside_scrubber.js",
+    "inside_maps.js",
+    "inside_view.js",
+    "inside_compare.js",
+    "similarity.js",
+    "latents.js",
+    "page.js",
+)
 """In this order: a tab's script listens before the page's own, and keeps from it what belongs to the tab."""
 
 _SCORE_TAB: Final = "score"
+_INSIDE_TAB: Final = "inside"
 _LATENTS_TAB: Final = "latents"
 
 _OPEN_JS: Final = "(language, ...saved) => [window.diffuscope.chosenLanguage(), ...saved]"
@@ -50,11 +61,14 @@ def build_page(studio: Studio) -> gr.Blocks:
                 create = CreatePage.build(studio, readers, page)
             with page.make(gr.Tab, {"label": "app.tab.score"}, id=_SCORE_TAB):
                 score = ScorePage.build(studio, readers, page)
+            with page.make(gr.Tab, {"label": "app.tab.inside"}, id=_INSIDE_TAB) as inside_tab:
+                inside = InsidePage.build(studio, readers, page)
             with page.make(gr.Tab, {"label": "app.tab.latents"}, id=_LATENTS_TAB):
                 latents = LatentsPage.build(studio, readers, page)
-        pages: tuple[Page, ...] = (create, score, latents)
+        pages: tuple[Page, ...] = (create, score, inside, latents)
         _wire_language(blocks, readers, page, language, pages)
         _wire_sending(tabs, create, score)
+        _wire_inside(tabs, inside_tab, create, inside)
         _wire_sending_to_latents(tabs, create, latents)
         for each in pages:
             blocks.unload(each.leave)
@@ -193,6 +207,17 @@ def _wire_sending_to_latents(tabs: gr.Tabs, create: CreatePage, latents: Latents
         outputs=latents.receive_outputs(),
         **FOLLOWED,
     )
+
+
+def _wire_inside(tabs: gr.Tabs, tab: gr.Tab, create: CreatePage, inside: InsidePage) -> None:
+    """What the tab shows first, and the button that records a drawn picture again to look inside it."""
+    tab.select(inside.arrive, outputs=inside.arrive_outputs(), **QUIET)
+    create.stage.look.click(
+        inside.receive,
+        inputs=[create.stage.run, create.stage.selected],
+        outputs=inside.receive_outputs(),
+        **QUIET,
+    ).then(lambda: gr.update(selected=_INSIDE_TAB), outputs=[tabs], **QUIET).then(**inside.record_event())
 
 
 def _brand(say: Translator) -> str:
