@@ -27,7 +27,7 @@ from webui.studio import Studio
 from webui.vision.pictures import PictureLimits
 
 if TYPE_CHECKING:
-    from webui.clip.embed import Encoder
+    from webui.clip.encoder import Encoder
     from webui.clip.relevance import Relevance
     from webui.clip.request import RefusedPicture
     from webui.clip.score import ScoreResult
@@ -94,7 +94,7 @@ def explain_score(studio: Studio, request: CellRequest, context: JobContext) -> 
     check_texts([request.text], 1, studio.settings.score_limits)
 
     def work(encoder: Encoder) -> ExplainedScore:
-        from webui.clip.embed import view_png
+        from webui.clip.prepare import view_png
         from webui.clip.relevance import deletion_curve, explain
 
         relevance = explain(encoder, request.picture, request.text)
@@ -158,7 +158,7 @@ def with_encoder(studio: Studio, model: str, work: Callable[[Encoder], T], conte
     limits = PictureLimits(settings.max_upload_mb << 20, settings.score_limits.max_picture_pixels)
 
     def leased(clip: ClipModel) -> T:
-        from webui.clip.embed import Encoder
+        from webui.clip.encoder import Encoder
 
         identity = f"{key.source}@{key.revision}:{clip.model.dtype}"
         return work(Encoder(clip, identity, studio.embeddings, title=entry.id, limits=limits))
