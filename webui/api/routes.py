@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from webui.api.inside import read_trace_request, recording_of
 from webui.api.score import read_body, read_score_request
+from webui.api.search import read_search_request
 from webui.api.vision import CHECK, read_check_request, read_classify_request
 from webui.diffusion.request_values import request_from_values
 from webui.diffusion.samplers import SAMPLERS
@@ -31,6 +32,7 @@ from webui.store.gallery import SavedPicture
 from webui.studio import Studio
 from webui.tasks.clip import check_score, score_pictures
 from webui.tasks.inside import TRACE, prepare_trace, record_run
+from webui.tasks.search import check_search, found_as_dict, search_pictures
 from webui.tasks.txt2img import draw_pictures, prepare_request
 from webui.tasks.vision import check_before_checking, check_classify, check_pictures, classify_pictures
 
@@ -60,6 +62,7 @@ def api_routes(studio: Studio, login: Login | None) -> list[Route]:
         ("GET", "/samplers", api.samplers),
         ("POST", "/generate", api.generate),
         ("POST", "/score", api.score),
+        ("POST", "/search", api.search),
         ("POST", "/classify", api.classify),
         ("POST", "/check", api.check),
         ("POST", "/trace", api.trace),
@@ -118,6 +121,23 @@ class RestApi:
             lambda context: score_pictures(self.studio, asked, context), owner=_OWNER, kind=CLIP
         )
         return _accepted(job)
+
+    async def search(self, request: Request) -> Response:
+        """POST /search: a SearchRequest as JSON; 202 with the job, whose answer has `search` with the results."""
+        body = await read_body(request, self.studio.settings.max_upload_mb << 20)
+        asked = read_search_request(_object_in(body))
+        await run_in_threadpool(check_search, self.studio, asked)
+        job = self.studio.jobs.submit(
+            lambda context: search_pictures(self.studio, asked, context, owner=self._for_owner),
+            owner=_OWNER,
+            kind="search",
+        )
+        return _accepted(job)
+
+    @property
+    def _for_owner(self) -> bool:
+        """Whether callers may see all folders and paths: where only this machine can reach us."""
+        return not self.studio.settings.remote
 
     async def classify(self, request: Request) -> Response:
         """POST /classify: a ClassifyRequest as JSON or a form; 202 with the job, whose answer has `classes`."""
@@ -193,7 +213,15 @@ class RestApi:
             ],
             "error": self._error_of(request, job),
             **_answer(job),
+            **self._found(job),
         }
+
+    def _found(self, job: Job[Any]) -> dict[str, Any]:
+        """What a search job has found; None until it has ended well."""
+        if job.kind != "search":
+            return {}
+        done = job.state is JobState.DONE
+        return {"search": found_as_dict(self.studio, job.result(), owner=self._for_owner) if done else None}
 
     def _error_of(self, request: Request, job: Job[Any]) -> dict[str, str] | None:
         """Why the job failed: a sentence for what the user can put right, a general one for a defect of ours."""
@@ -246,7 +274,10 @@ def _weighted(part: str) -> tuple[str, float]:
 
 async def _json_object(request: Request) -> dict[str, object]:
     """The body as a JSON object; raises UserError for anything else and for a body without measure."""
-    body = await read_body(request, MAX_BODY_BYTES)
+    return _object_in(await read_body(request, MAX_BODY_BYTES))
+
+
+def _object_in(body: bytes) -> dict[str, object]:
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -19,13 +19,14 @@ from webui.pages.localize import QUIET, Localizer, Updates, merged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers
 from webui.pages.score import ScorePage
+from webui.pages.search import SearchPage
 from webui.studio import Studio
 from webui.views.markup import element, text
 
 _LANGUAGE_NAMES: Final[list[tuple[str, str]]] = [("English", "en"), ("ไทย", "th")]
 """Each language under its own name, in every language."""
 
-_STYLES: Final = ("page.css", "similarity.css", "inside.css", "latents.css")
+_STYLES: Final = ("page.css", "similarity.css", "inside.css", "latents.css", "search.css")
 _SCRIPTS: Final = (
     "inside_core.js",
     "inside_scrubber.js",
@@ -38,6 +39,7 @@ _SCRIPTS: Final = (
 )
 """In this order: a tab's script listens before the page's own, and keeps from it what belongs to the tab."""
 
+_CREATE_TAB: Final = "create"
 _SCORE_TAB: Final = "score"
 _INSIDE_TAB: Final = "inside"
 _LATENTS_TAB: Final = "latents"
@@ -57,7 +59,7 @@ def build_page(studio: Studio) -> gr.Blocks:
     with blocks:
         language = _build_header(page)
         with gr.Tabs(elem_id="tabs") as tabs:
-            with page.make(gr.Tab, {"label": "app.tab.create"}, id="create"):
+            with page.make(gr.Tab, {"label": "app.tab.create"}, id=_CREATE_TAB):
                 create = CreatePage.build(studio, readers, page)
             with page.make(gr.Tab, {"label": "app.tab.score"}, id=_SCORE_TAB):
                 score = ScorePage.build(studio, readers, page)
@@ -65,11 +67,14 @@ def build_page(studio: Studio) -> gr.Blocks:
                 inside = InsidePage.build(studio, readers, page)
             with page.make(gr.Tab, {"label": "app.tab.latents"}, id=_LATENTS_TAB):
                 latents = LatentsPage.build(studio, readers, page)
-        pages: tuple[Page, ...] = (create, score, inside, latents)
+            with page.make(gr.Tab, {"label": "app.tab.search"}, id="search"):
+                search = SearchPage.build(studio, readers, page)
+        pages: tuple[Page, ...] = (create, score, inside, latents, search)
         _wire_language(blocks, readers, page, language, pages)
         _wire_sending(tabs, create, score)
         _wire_inside(tabs, inside_tab, create, inside)
         _wire_sending_to_latents(tabs, create, latents)
+        _wire_search(tabs, create, score, search)
         for each in pages:
             blocks.unload(each.leave)
         blocks.unload(readers.forget)
@@ -218,6 +223,21 @@ def _wire_inside(tabs: gr.Tabs, tab: gr.Tab, create: CreatePage, inside: InsideP
         outputs=inside.receive_outputs(),
         **QUIET,
     ).then(lambda: gr.update(selected=_INSIDE_TAB), outputs=[tabs], **QUIET).then(**inside.record_event())
+
+
+def _wire_search(tabs: gr.Tabs, create: CreatePage, score: ScorePage, search: SearchPage) -> None:
+    """The buttons under a picture that was found: its prompt to txt2img, the picture to the similarity page."""
+
+    def receive(texts: str | None, request: gr.Request) -> Updates:
+        found = search.chosen_file(request)
+        return score.tray.receive_file(*found, texts, request) if found is not None else {}
+
+    search.stage.use.click(search.chosen_prompt, outputs=[create.form.prompt], **QUIET).then(
+        lambda: gr.update(selected=_CREATE_TAB), outputs=[tabs], **QUIET
+    )
+    search.stage.score.click(receive, inputs=[score.form.texts], outputs=score.tray.receive_outputs(), **QUIET).then(
+        lambda: gr.update(selected=_SCORE_TAB), outputs=[tabs], **QUIET
+    )
 
 
 def _brand(say: Translator) -> str:

@@ -50,10 +50,16 @@ class ScoreTray:
         picture = selected_picture(run, selected)
         if picture is None:
             return {}
-        prompt = " ".join(drawn_from(picture).prompt.split())
-        others = [line for line in (texts or "").splitlines() if line.strip() and line.strip() != prompt]
-        desk = self.add(request, [PictureFile(picture.path.name, picture.path)])
-        return self.show(desk, self.readers.translator(request)) | {self.form.texts: "\n".join([prompt, *others])}
+        file = PictureFile(picture.path.name, picture.path)
+        return self.receive_file(file, drawn_from(picture).prompt, texts, request)
+
+    def receive_file(self, picture: PictureFile, words: str, texts: str | None, request: gr.Request) -> Updates:
+        """A picture from another page: put it on the desk, and the words that go with it before the texts."""
+        words = " ".join(words.split())
+        others = [line for line in (texts or "").splitlines() if line.strip() and line.strip() != words]
+        desk = self.add(request, [picture])
+        lines = [words, *others] if words else others
+        return self.show(desk, self.readers.translator(request)) | {self.form.texts: "\n".join(lines)}
 
     def receive_outputs(self) -> list[Block]:
         """Everything that `receive` changes."""

@@ -18,6 +18,7 @@ from webui.runtime.jobs import JobCancelled, JobContext
 from webui.store.gallery import SavedPicture
 from webui.store.infotext import format_infotext
 from webui.studio import Studio
+from webui.tasks.search import index_new_picture
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -149,6 +150,7 @@ class _Drawing:
         for picture in pictures:
             infotext = format_infotext(self._request, picture.seed, *self._size)
             self.saved.append(self._studio.gallery.save(picture.image, infotext, picture.seed))
+            index_new_picture(self._studio, self.saved[-1].path)
             self._context.publish(self.saved[-1])
 
 
