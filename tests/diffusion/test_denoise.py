@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +18,11 @@ from webui.diffusion.denoise import (
     record_run,
     resumable_steps,
     resume_run,
+    run_from_trace,
 )
 from webui.diffusion.forward_diffusion import add_noise, noise_point, seeded_noise
 from webui.diffusion.generate import generate
+from webui.diffusion.recorder import Recorder
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.samplers import SAMPLERS, build_scheduler
 from webui.errors import UserError
@@ -120,3 +123,27 @@ def test_the_guess_is_the_first_prediction_of_a_run(guidance_scale: float, tiny_
 def test_every_sampler_can_be_resumed_somewhere_after_its_start(tiny_pipe: StableDiffusionPipeline) -> None:
     for sampler in SAMPLERS:
         assert len(resumable_steps(replace(REQUEST, sampler=sampler), tiny_pipe.scheduler.config)) >= 2, sampler
+
+
+@pytest.mark.parametrize(
+    "sampler", ["Euler", "DDIM", "Euler a", "DPM++ 2M Karras", "DPM++ 2M SDE", "PLMS", "UniPC", "DEIS"]
+)
+def test_a_run_is_resumed_from_its_trace(sampler: str, tiny_pipe: StableDiffusionPipeline) -> None:
+    """x_t is kept exactly; the history of a multistep sampler is rounded to 16 bits, which moves pixels a little."""
+    recorder = Recorder()
+    generate(tiny_pipe, replace(REQUEST, sampler=sampler), recorder=recorder)
+    (trace,) = recorder.traces
+    run = run_from_trace(tiny_pipe, trace)
+    resumed = resume_run(tiny_pipe, run, run.steps[-2], None, quiet)
+    assert trace.picture is not None
+    difference = np.abs(resumed.astype(int) - trace.picture)
+    assert difference.max() <= (0 if sampler in ("Euler", "DDIM", "Euler a") else 2)
+
+
+def test_a_trace_of_a_stopped_run_cannot_be_resumed(tiny_pipe: StableDiffusionPipeline) -> None:
+    recorder, cancel = Recorder(), threading.Event()
+    stop_at_two = lambda view: cancel.set() if view.step == 2 else None  # noqa: E731
+    generate(tiny_pipe, REQUEST, on_step=stop_at_two, cancel=cancel, recorder=recorder)
+    with pytest.raises(UserError) as refusal:
+        run_from_trace(tiny_pipe, recorder.traces[0])
+    assert refusal.value.key == "error.trace_stopped"

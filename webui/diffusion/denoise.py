@@ -24,6 +24,8 @@ from webui.errors import UserError
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
+    from webui.diffusion.trace import Trace
+
 OnCall = Callable[[int, int], None]
 """Hears (calls done, calls in all) before each U-Net call, and may raise to end the work."""
 
@@ -62,6 +64,27 @@ def record_run(pipe: StableDiffusionPipeline, request: GenerateRequest, on_call:
         outputs=np.stack(outputs),
         steps=resumable_steps(result.request, pipe.scheduler.config),
         picture=np.asarray(result.pictures[0].image),
+    )
+
+
+def run_from_trace(pipe: StableDiffusionPipeline, trace: Trace) -> RecordedRun:
+    """What a trace holds of a run, to resume it; raises UserError for a run that was stopped before its end.
+
+    A trace keeps x_t exactly and the U-Net's outputs in 16 bits. So one-step samplers give back the trace's picture bit
+    for bit; those with a history (DPM++, PLMS, UniPC, DEIS, ...) within a few levels, for their history is rounded.
+    """
+    header = trace.header
+    if header.stopped or trace.picture is None:
+        raise UserError("error.trace_stopped")
+    request = replace(header.request, seed=header.seed, batch_size=1, batch_count=1)
+    calls = range(len(header.steps))
+    return RecordedRun(
+        request=request,
+        timesteps=tuple(step.timestep for step in header.steps),
+        samples=trace.latents,
+        outputs=np.stack([trace.guided(call) for call in calls]),
+        steps=tuple(call for call in resumable_steps(request, pipe.scheduler.config) if call in calls),
+        picture=trace.picture,
     )
 
 

@@ -109,6 +109,7 @@ class ResumeForm:
     steps: gr.Slider
     sampler: gr.Dropdown
     record: RunBar
+    file: gr.UploadButton
     picture: gr.HTML
     call: gr.Dropdown
     strip: gr.HTML
@@ -119,8 +120,8 @@ class ResumeForm:
 
 def build_source(page: Localizer, entries: tuple[CatalogEntry, ...]) -> SourceForm:
     """Lay out the left column."""
-    picture = page.make(gr.UploadButton, {"label": "latents.picture"}, file_types=["image"], elem_id="latents-picture")
-    other = page.make(gr.UploadButton, {"label": "latents.other"}, file_types=["image"], elem_id="latents-other")
+    picture = page.make(gr.UploadButton, {"label": "latents.choose"}, file_types=["image"], elem_id="latents-picture")
+    other = page.make(gr.UploadButton, {"label": "latents.choose_other"}, file_types=["image"], elem_id="latents-other")
     chosen = gr.HTML(apply_default_css=False, elem_id="latents-chosen")
     model = page.make(
         gr.Dropdown, {"label": "create.model"}, choices=[(entry.title, entry.id) for entry in entries],
@@ -228,13 +229,15 @@ def build_resume(page: Localizer) -> ResumeForm:
         sampler = page.make(gr.Dropdown, {"label": "create.sampler"}, choices=list(SAMPLERS), value="DPM++ 2M Karras",
                             elem_id="latents-run-sampler")  # fmt: skip
     bar = build_run_bar(page, "latents-record", "latents.run.record")
+    file = page.make(gr.UploadButton, {"label": "latents.run.open"}, file_types=[".safetensors"], size="md",
+                     elem_id="latents-run-file")  # fmt: skip
     picture = gr.HTML(apply_default_css=False, elem_id="latents-run-picture")
     call = page.make(gr.Dropdown, {"label": "latents.run.call"}, choices=[], value=None, elem_id="latents-call")
     strip = gr.HTML(apply_default_css=False, elem_id="latents-run-strip")
     take = page.make(gr.Button, {"value": "latents.run.take"}, elem_id="latents-take")
     resume = build_run_bar(page, "latents-resume", "latents.run.resume")
     result = gr.HTML(apply_default_css=False, elem_id="latents-resumed")
-    return ResumeForm(prompt, seed, steps, sampler, bar, picture, call, strip, take, resume, result)
+    return ResumeForm(prompt, seed, steps, sampler, bar, file, picture, call, strip, take, resume, result)
 
 
 def _views(say: Translator) -> list[tuple[str, str]]:

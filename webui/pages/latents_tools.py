@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -32,9 +33,11 @@ from webui.runtime.jobs import JobContext
 from webui.studio import Studio
 from webui.tasks.latents import (
     Interpolation,
+    Recording,
     guess_x0,
     interpolate_latents,
     interpolate_seeds,
+    open_recording,
     record,
     request_to_draw,
     resume,
@@ -106,6 +109,10 @@ class LatentTools:
             outputs=[*run.record.outputs(), *self._run_outputs()],
             **followed,
         )
+        run.file.upload(
+            self._open, inputs=[run.file], outputs=[*run.record.outputs(), *self._run_outputs()], preprocess=False,
+            **followed,
+        )  # fmt: skip
         run.call.input(self._choose, inputs=[run.call], outputs=[run.strip], **QUIET)
 
         def take(request: gr.Request) -> Updates:
@@ -232,7 +239,7 @@ class LatentTools:
         self, prompt: str, seed: float | None, steps: float, sampler: str, model: str | None, request: gr.Request
     ) -> Iterator[Updates]:
         """Draw a picture and keep each of its steps."""
-        bar, session = self.run.record, session_of(request)
+        bar = self.run.record
         try:
             asked = request_to_draw(
                 self.studio, prompt or "", model or "", None if seed is None else int(seed), sampler, int(steps)
@@ -240,17 +247,27 @@ class LatentTools:
         except UserError as error:
             yield self._failed(bar, error, request)
             return
-        for step in follow_job(self.studio, lambda context: record(self.studio, asked, context), owner_of(request)):
+        yield from self._follow_recording(lambda context: record(self.studio, asked, context), request)
+
+    def _open(self, file: object, request: gr.Request) -> Iterator[Updates]:
+        """Take a run from a trace file."""
+        listed = file[0] if isinstance(file, list) and file else file
+        if isinstance(listed, Mapping) and listed.get("path"):
+            path = Path(str(listed["path"]))
+            yield from self._follow_recording(lambda context: open_recording(self.studio, path, context), request)
+
+    def _follow_recording(self, work: Callable[[JobContext], Recording], request: gr.Request) -> Iterator[Updates]:
+        bar, session = self.run.record, session_of(request)
+        for step in follow_job(self.studio, work, owner_of(request)):
             say = self.readers.translator(request)
             if step.value is None:
-                self.desks.change(
-                    session, recording=JobStep(step.view, self.desks.of(session).recording.value, step.job)
-                )
+                kept = self.desks.of(session).recording.value
+                self.desks.change(session, recording=JobStep(step.view, kept, step.job))
                 yield bar.show(step.view, say)
                 continue
             known = step.value.run.steps
             desk = self.desks.change(session, recording=step, call=known[len(known) // 2], resuming=JobStep())
-            yield merged(bar.show(step.view, say), self._recorded(desk, say))
+            yield merged(bar.show(step.view, say, _about(step.value, say)), self._recorded(desk, say))
 
     def _choose(self, call: object, request: gr.Request) -> Updates:
         desk = self.desks.of(session_of(request))
@@ -294,7 +311,7 @@ class LatentTools:
         ):
             now = self.desks.change(session, resuming=step)
             say = self.readers.translator(request)
-            updates = bar.show(step.view, say, say.text("latents.run.edited" if of_step else "latents.run.unedited"))
+            updates = bar.show(step.view, say, say.text(_outcome(of_step, recording)))
             yield updates | {self.run.result: self._resumed(now, say)} if step.value is not None else updates
 
     def _recorded(self, desk: LatentDesk, say: Translator) -> Updates:
@@ -328,6 +345,17 @@ class LatentTools:
             stop_job(self.studio, job(self.desks.of(session_of(request))), owner_of(request))
 
         return stop
+
+
+def _outcome(edited: bool, recording: Recording) -> str:
+    """The message key of what was resumed."""
+    if edited:
+        return "latents.run.edited"
+    return "latents.run.from_file" if recording.from_file else "latents.run.unedited"
+
+
+def _about(recording: Recording, say: Translator) -> str:
+    return say.text("latents.run.from_file") if recording.from_file else ""
 
 
 def _strip(desk: LatentDesk, say: Translator) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from webui.diffusion.latent_colours import LinearColours, cell_colours, fit_line
 from webui.diffusion.picture_error import PictureError, compare_pictures
 from webui.diffusion.picture_fit import FittedPicture, fit_to_limits, fit_to_size
 from webui.diffusion.request import MAX_SEED, RANDOM_SEED, GenerateRequest, with_fixed_seed
+from webui.diffusion.trace import open_trace
 from webui.errors import UserError
 from webui.runtime.catalog import TXT2IMG, CatalogEntry
 from webui.runtime.jobs import JobContext
@@ -117,6 +119,7 @@ class Recording:
 
     run: RecordedRun
     colours: LinearColours
+    from_file: bool = False
 
 
 def encode(studio: Studio, request: EncodeRequest, context: JobContext) -> EncodedPicture:
@@ -240,6 +243,20 @@ def record(studio: Studio, request: GenerateRequest, context: JobContext) -> Rec
         return Recording(run, LinearColours(chart.factors, chart.r_squared))
 
     return _with_pipe(studio, entry, cast(int, request.width) * cast(int, request.height), work, context)
+
+
+def open_recording(studio: Studio, path: Path, context: JobContext) -> Recording:
+    """A trace file as a run that can be resumed, with the model that it names. Raises UserError for what it is not."""
+    trace = open_trace(path)
+    entry = studio.catalog.find(trace.header.request.model, TXT2IMG)
+
+    def work(pipe: StableDiffusionPipeline) -> Recording:
+        from webui.diffusion.denoise import run_from_trace
+
+        chart = studio.previews.of(entry.key(), pipe)
+        return Recording(run_from_trace(pipe, trace), LinearColours(chart.factors, chart.r_squared), from_file=True)
+
+    return _with_pipe(studio, entry, 0, work, context)
 
 
 def resume(

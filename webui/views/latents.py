@@ -96,7 +96,7 @@ def render_colours(encoded: EncodedPicture, say: Translator) -> str:
     return element(
         "div",
         element("p", text(words)),
-        element("div", picture, element("div", table, class_="scroll"), class_="latent-row"),
+        element("div", picture, element("div", table, class_="scroll"), class_="latent-beside"),
     )
 
 
