@@ -32,7 +32,8 @@ class LinearColours:
     def picture(self, latent: np.ndarray) -> np.ndarray:
         """(4, h, w) to (h, w, 3) uint8, clipped."""
         colours = latent.transpose(1, 2, 0) @ self.factors[:-1] + self.factors[-1]
-        return np.clip(colours * 255.0 + 0.5, 0, 255).astype(np.uint8)
+        picture: np.ndarray = np.clip(colours * 255.0 + 0.5, 0, 255).astype(np.uint8)
+        return picture
 
     def explained(self, latent: np.ndarray, colours: np.ndarray) -> float:
         """R^2 of this map, fitted elsewhere, on a latent (4, h, w) and the mean colours (h, w, 3) of its cells.

@@ -76,7 +76,7 @@ class SeenPicture:
     @property
     def embedding_width(self) -> int:
         """D."""
-        return self.patch_embeddings.shape[1]
+        return int(self.patch_embeddings.shape[1])
 
     @property
     def rollout_patches(self) -> Matrix:

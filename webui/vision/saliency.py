@@ -42,7 +42,7 @@ def rollout(attentions: npt.NDArray[np.floating], fusion: Fusion = "mean") -> Ma
     sum to 1. It knows no label: the same for every class.
     """
     layers = np.asarray(attentions, np.float64)
-    fused = {"mean": layers.mean, "min": layers.min, "max": layers.max}[fusion](axis=1)
+    fused: Matrix = getattr(layers, fusion)(axis=1)
     tokens = fused.shape[-1]
     rolled = np.eye(tokens)
     for layer in fused:
