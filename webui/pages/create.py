@@ -20,6 +20,7 @@ from webui.pages.create_run import Run, follow_run
 from webui.pages.create_stage import Stage, build_controls, build_stage, drawn_from, selected_picture
 from webui.pages.localize import QUIET, Localizer, Updates, merged
 from webui.pages.page import LanguageChange, Page
+from webui.pages.picture_check import PictureCheckPart
 from webui.pages.reader import Readers, owner_of
 from webui.pages.saved_form import usable_values
 from webui.runtime.catalog import CatalogEntry
@@ -62,6 +63,7 @@ class CreatePage(Page):
     last_seed: gr.Button
     from_picture: gr.UploadButton
     saved: gr.BrowserState
+    check: PictureCheckPart
 
     @classmethod
     def build(cls, studio: Studio, readers: Readers, page: Localizer) -> CreatePage:
@@ -76,6 +78,7 @@ class CreatePage(Page):
                 notice = gr.HTML(apply_default_css=False, elem_id="notice")
             with gr.Column(elem_id="stage"):
                 stage = build_stage(page, controls)
+                check = PictureCheckPart.build(studio, readers, page, stage)
             with gr.Column(elem_id="knobs", elem_classes="card"):
                 choices = form_parts.model_choices(entries)
                 model, about, sampler, steps, guidance = form_parts.build_sampling(page, choices, defaults, limits)
@@ -91,7 +94,7 @@ class CreatePage(Page):
         saved = gr.BrowserState(None, storage_key=_STORAGE_KEY, secret=_STORAGE_SECRET)
         built = cls(
             studio, readers, form, stage, tokens, suggestions, about, notice, gr.State(None), random_seed, last_seed,
-            from_picture, saved,
+            from_picture, saved, check,
         )  # fmt: skip
         built._wire_run()
         built._wire_form()
@@ -139,7 +142,7 @@ class CreatePage(Page):
 
     def _wire_run(self) -> None:
         stage = self.stage
-        stage.controls.generate.click(
+        drawing = stage.controls.generate.click(
             self._draw,
             inputs=[stage.run],
             inputs_kwargs=self.form.by_name(),
@@ -149,6 +152,7 @@ class CreatePage(Page):
             show_progress="hidden",
             api_visibility="private",
         )
+        self.check.wire(drawing)
         stage.controls.stop.click(self._stop, outputs=[stage.controls.stop], **QUIET)
         stage.pictures.select(
             self._select, inputs=[stage.run], outputs=[stage.parameters, stage.download, stage.selected], **QUIET

@@ -20,13 +20,14 @@ from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers
 from webui.pages.score import ScorePage
 from webui.pages.search import SearchPage
+from webui.pages.vision import VisionPage
 from webui.studio import Studio
 from webui.views.markup import element, text
 
 _LANGUAGE_NAMES: Final[list[tuple[str, str]]] = [("English", "en"), ("ไทย", "th")]
 """Each language under its own name, in every language."""
 
-_STYLES: Final = ("page.css", "similarity.css", "inside.css", "latents.css", "search.css")
+_STYLES: Final = ("page.css", "similarity.css", "inside.css", "latents.css", "search.css", "vision.css")
 _SCRIPTS: Final = (
     "inside_core.js",
     "inside_scrubber.js",
@@ -35,6 +36,7 @@ _SCRIPTS: Final = (
     "inside_compare.js",
     "similarity.js",
     "latents.js",
+    "vision.js",
     "page.js",
 )
 """In this order: a tab's script listens before the page's own, and keeps from it what belongs to the tab."""
@@ -67,9 +69,12 @@ def build_page(studio: Studio) -> gr.Blocks:
                 inside = InsidePage.build(studio, readers, page)
             with page.make(gr.Tab, {"label": "app.tab.latents"}, id=_LATENTS_TAB):
                 latents = LatentsPage.build(studio, readers, page)
+            with page.make(gr.Tab, {"label": "app.tab.vision"}, id="vision") as vision_tab:
+                vision = VisionPage.build(studio, readers, page)
+            vision.wire_recent(vision_tab)
             with page.make(gr.Tab, {"label": "app.tab.search"}, id="search"):
                 search = SearchPage.build(studio, readers, page)
-        pages: tuple[Page, ...] = (create, score, inside, latents, search)
+        pages: tuple[Page, ...] = (create, create.check, score, inside, latents, vision, search)
         _wire_language(blocks, readers, page, language, pages)
         _wire_sending(tabs, create, score)
         _wire_inside(tabs, inside_tab, create, inside)
