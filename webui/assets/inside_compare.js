@@ -1,4 +1,4 @@
-// The page "Inside": two runs under one scrubber.
+// The page "Inside": two runs under one scrubber, and what the model answers about a run (ablation, lock-in).
 (() => {
   "use strict";
   const inside = window.diffuscopeInside;
@@ -42,7 +42,7 @@
     const scale = legend("positive");
     const curve = chart([{ name: say("inside.compare.distance"), values: found.parted }], { label: say("inside.compare.distance"), count: run.calls, low: 0 });
     const paths = plane(found);
-    const epsilon = make("input", { type: "range", min: 0.01, max: 1, step: 0.01, value: 0.1, id: "inside-epsilon", "aria-label": say("inside.compare.epsilon"), input: () => part() });
+    const epsilon = make("input", { type: "range", min: 0.01, max: 1, step: 0.01, value: 0.05, id: "inside-epsilon", "aria-label": say("inside.compare.epsilon"), input: () => part() });
     const parting = make("p", { class: "inside-note", id: "inside-parting", "aria-live": "polite" });
     const part = () => {
       const call = found.parted.findIndex((value) => value > Number(epsilon.value));
@@ -95,5 +95,30 @@
     return data.found.pairs.length === shared.run.calls ? comparison(shared.run, opened.run, data.found) : null;
   });
 
-  Object.assign(inside, { mountCompare });
+  const mountAblation = (element, props, watch) => mountResult(element, props, watch, async (data) => {
+    const { h, w } = data;
+    const tile = (caption, values) => {
+      const top = greatest(values);
+      const shown = canvas(caption), scale = legend("positive");
+      paintPositive(shown, values, w, h, top);
+      scale.set(top);
+      return figure(caption, shown, scale);
+    };
+    const words = { word: data.word };
+    return make("div", { class: "inside-body" },
+      make("div", { class: "inside-four" }, tile(say("inside.ablation.attention", words), Float32Array.from(data.attention)), tile(say("inside.ablation.change", words), Float32Array.from(data.change)),
+        data.with && figure(say("inside.ablation.with"), make("img", { src: data.with, class: "inside-pixels", alt: say("inside.ablation.with") })), data.without && figure(say("inside.ablation.without", words), make("img", { src: data.without, class: "inside-pixels", alt: say("inside.ablation.without", words) }))),
+      make("p", { class: "inside-note", id: "inside-ablation-numbers" }, say("inside.ablation.numbers", { correlation: number(data.correlation), iou: number(data.iou), threshold: Math.round(data.threshold * 100) })));
+  });
+
+  const mountLockIn = (element, props, watch) => mountResult(element, props, watch, async (data) => {
+    const curve = chart(data.texts.map((text, index) => ({ name: text, values: data.scores.map((row) => row[index]), dashed: index > 0 })), { label: say("inside.lockin.chart"), count: data.scores.length });
+    const table = make("tbody", {}, data.texts.map((text, index) => make("tr", {}, make("th", { scope: "row" }, text), make("td", {}, number(data.scores[0][index])), make("td", {}, number(data.scores.at(-1)[index])))));
+    const node = make("div", { class: "inside-body" }, curve, make("p", { class: "inside-note" }, data.locked ? say("inside.lockin.from", { call: data.locked }) : say("inside.lockin.never")),
+      make("table", { class: "numbers-table" }, make("thead", {}, make("tr", {}, ["inside.lockin.text", "inside.lockin.first", "inside.lockin.last"].map((key) => make("th", { scope: "col" }, say(key))))), table));
+    node.update = (call) => curve.mark(Math.min(call, data.scores.length - 1));
+    return node;
+  });
+
+  Object.assign(inside, { mountCompare, mountAblation, mountLockIn });
 })();

@@ -13,6 +13,7 @@ import gradio as gr
 from gradio.blocks import Block
 
 from webui.diffusion.bundled import bundled_traces, find_bundled_trace
+from webui.diffusion.compare import compare_runs
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.request_values import request_from_values
 from webui.diffusion.trace import TRACE_SUFFIX, Trace, open_trace, save_trace
@@ -33,10 +34,18 @@ from webui.pages.inside_form import (
 from webui.pages.localize import QUIET, Localizer, Updates, merged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
+from webui.runtime.catalog import CLIP
 from webui.studio import Studio
-from webui.tasks.record import record_run
-from webui.tasks.txt2img import prepare_request
-from webui.views.inside_compare import comparison_payload
+from webui.tasks.inside import (
+    AblationRequest,
+    LockInRequest,
+    TraceRequest,
+    leave_out_word,
+    prepare_trace,
+    record_run,
+    score_steps,
+)
+from webui.views.inside_compare import ablation_payload, comparison_payload, lock_in_payload
 from webui.views.inside_payload import as_json, trace_payload
 from webui.views.markup import element, text
 from webui.views.run import RunPhase, RunView
@@ -104,11 +113,15 @@ class InsidePage(Page):
         desk = self.desks.of(session_of(change.request))
         say = change.say
         problem = {self.parts.problem: _problem(desk, say)}
-        return merged(self._record_bar(desk, say), self._compare_bar(desk, say), problem)
+        asked = self.parts.ablate.show(desk.ablating.view, say) | self.parts.lock_in.show(desk.locking.view, say)
+        return merged(self._record_bar(desk, say), self._compare_bar(desk, say), asked, problem)
 
     def said_again_outputs(self) -> list[Block]:
         """Everything that `said_again` changes."""
-        return [*self.parts.record.outputs(), *self.parts.compare.outputs(), self.parts.problem]
+        return [
+            *self.parts.record.outputs(), *self.parts.compare.outputs(), *self.parts.ablate.outputs(),
+            *self.parts.lock_in.outputs(), self.parts.problem,
+        ]  # fmt: skip
 
     def leave(self, request: gr.Request) -> None:
         """The page has closed."""
@@ -127,6 +140,14 @@ class InsidePage(Page):
         parts.compare.start.click(self._compare, inputs=others, outputs=outputs, **FOLLOWED)
         parts.viewer.again(self._again, outputs=outputs, **FOLLOWED)
         parts.compare.stop.click(self._stop_comparing, **QUIET)
+        parts.ablate.start.click(
+            self._ablate, inputs=[parts.word], outputs=[*parts.ablate.outputs(), parts.ablated], **FOLLOWED
+        )
+        parts.ablate.stop.click(self._stop_ablating, **QUIET)
+        parts.lock_in.start.click(
+            self._lock_in, inputs=[parts.rivals], outputs=[*parts.lock_in.outputs(), parts.locked], **FOLLOWED
+        )
+        parts.lock_in.stop.click(self._stop_locking, **QUIET)
         parts.other_bundled.input(
             self._compare_bundled, inputs=[parts.other_bundled], outputs=[parts.compared, *parts.compare.outputs()],
             **QUIET,
@@ -136,23 +157,23 @@ class InsidePage(Page):
         """Record what the form asks for; the run looked at stays until there is a new one."""
         session = session_of(request)
         try:
-            asked = prepare_request(self.studio, request_from_values(values))
+            asked = prepare_trace(self.studio, TraceRequest(request_from_values(values), bool(heads)))
         except UserError as error:
             desk = self.desks.change(session, recording=JobStep(RunView(RunPhase.FAILED, error=error)))
             yield self._record_bar(desk, self.readers.translator(request))
             return
         for step in follow_job(
             self.studio,
-            lambda context: record_run(self.studio, asked, context, all_heads=bool(heads)),
+            lambda context: record_run(self.studio, asked, context),
             owner_of(request),
         ):
             say = self.readers.translator(request)
             if step.value is None:
                 yield self._record_bar(self.desks.change(session, recording=step), say)
                 continue
-            saved, problem = self._saved(step.value)
+            saved, problem = self._saved(step.value.trace)
             self.desks.change(session, recording=replace(step, value=None))
-            desk = self._put(session, step.value, saved, problem)
+            desk = self._put(session, step.value.trace, saved, problem)
             yield merged(
                 self._record_bar(desk, say), self._shown(desk, say), {self.parts.bundled: gr.update(value=None)}
             )
@@ -178,6 +199,47 @@ class InsidePage(Page):
     def _stop_comparing(self, request: gr.Request) -> None:
         stop_job(self.studio, self.desks.of(session_of(request)).comparing, owner_of(request))
 
+    def _stop_ablating(self, request: gr.Request) -> None:
+        stop_job(self.studio, self.desks.of(session_of(request)).ablating, owner_of(request))
+
+    def _stop_locking(self, request: gr.Request) -> None:
+        stop_job(self.studio, self.desks.of(session_of(request)).locking, owner_of(request))
+
+    def _ablate(self, word: int | None, request: gr.Request) -> Iterator[Updates]:
+        """Draw the run again without one word."""
+        session, trace = session_of(request), self.desks.of(session_of(request)).trace
+        if trace is None:
+            return
+        asked = AblationRequest(trace, -1 if word is None else int(word))
+        for step in follow_job(
+            self.studio, lambda context: leave_out_word(self.studio, asked, context), owner_of(request)
+        ):
+            if self.desks.of(session).trace is not trace:  # another run is looked at by now
+                return
+            self.desks.change(session, ablating=replace(step, value=None))
+            shown = {} if step.value is None else {self.parts.ablated: as_json(ablation_payload(trace, step.value))}
+            yield self.parts.ablate.show(step.view, self.readers.translator(request)) | shown
+
+    def _lock_in(self, rivals: str | None, request: gr.Request) -> Iterator[Updates]:
+        """Score each step's x0 against the prompt and the rival texts, one a line."""
+        session, trace = session_of(request), self.desks.of(session_of(request)).trace
+        entries = self.studio.catalog.entries(CLIP)
+        if trace is None:
+            return
+        texts = tuple(line.strip() for line in (rivals or "").splitlines() if line.strip())
+        asked = LockInRequest(trace, texts, entries[0].id if entries else "")
+        for step in follow_job(
+            self.studio, lambda context: score_steps(self.studio, asked, context), owner_of(request)
+        ):
+            if self.desks.of(session).trace is not trace:
+                return
+            self.desks.change(session, locking=replace(step, value=None))
+            found = step.value
+            shown = (
+                {self.parts.locked: as_json(lock_in_payload(found.texts, found.scores, found.call))} if found else {}
+            )
+            yield self.parts.lock_in.show(step.view, self.readers.translator(request)) | shown
+
     def _open_bundled(self, name: str | None, request: gr.Request) -> Updates:
         return self._opened(lambda: open_trace(find_bundled_trace(name or "")), request)
 
@@ -196,7 +258,8 @@ class InsidePage(Page):
 
     def _put(self, session: str, trace: Trace, saved: Path | None, problem: UserError | None) -> InsideDesk:
         return self.desks.change(
-            session, trace=trace, saved=saved, problem=problem, other=None, comparing=JobStep()
+            session, trace=trace, saved=saved, problem=problem, other=None, comparing=JobStep(), ablating=JobStep(),
+            locking=JobStep(),
         )  # fmt: skip
 
     def _shown(self, desk: InsideDesk, say: Translator) -> Updates:
@@ -209,6 +272,12 @@ class InsidePage(Page):
             parts.save: gr.update(visible=desk.saved is not None, value=str(desk.saved) if desk.saved else None),
             parts.problem: _problem(desk, say),
             parts.compared: "",
+            parts.ablated: "",
+            parts.locked: "",
+            parts.word: gr.update(
+                choices=[(word, number) for number, word in enumerate(desk.trace.header.words)],
+                value=_longest(desk.trace),
+            ),
             parts.other_bundled: gr.update(value=None),
             **self._other_form(asked),
         }
@@ -217,7 +286,8 @@ class InsidePage(Page):
         parts = self.parts
         return [
             parts.viewer, parts.save, parts.problem, parts.compared, parts.other_bundled, parts.other_prompt,
-            parts.other_seed, parts.other_guidance, parts.other_sampler, parts.bundled,
+            parts.other_seed, parts.other_guidance, parts.other_sampler, parts.bundled, parts.ablated, parts.locked,
+            parts.word,
         ]  # fmt: skip
 
     def _other_form(self, asked: GenerateRequest) -> Updates:
@@ -259,14 +329,16 @@ class InsidePage(Page):
     def _follow_compare(self, asked: GenerateRequest, request: gr.Request) -> Iterator[Updates]:
         session = session_of(request)
         first = self.desks.of(session).trace
-        for step in follow_job(self.studio, lambda context: record_run(self.studio, asked, context), owner_of(request)):
+        for step in follow_job(
+            self.studio, lambda context: record_run(self.studio, TraceRequest(asked), context), owner_of(request)
+        ):
             if self.desks.of(session).trace is not first:  # another run is looked at by now
                 return
             say = self.readers.translator(request)
             if step.value is None:
                 yield self._compare_bar(self.desks.change(session, comparing=step), say)
                 continue
-            updates = self._compared(session, step.value)
+            updates = self._compared(session, step.value.trace)
             desk = self.desks.change(session, comparing=replace(step, value=None))
             yield merged(self._compare_bar(desk, say), updates, self._other_form(asked))
 
@@ -284,7 +356,10 @@ class InsidePage(Page):
         first = self.desks.of(session).trace
         if first is None:
             return {}
-        payload = {"found": comparison_payload(first, other), "other": trace_payload(other)}
+        payload = {
+            "found": comparison_payload(len(first.header.steps), compare_runs(first, other)),
+            "other": trace_payload(other),
+        }
         self.desks.change(session, other=other)
         return {self.parts.compared: as_json(payload)}
 
@@ -298,6 +373,12 @@ class InsidePage(Page):
 
     def _compare_bar(self, desk: InsideDesk, say: Translator) -> Updates:
         return self.parts.compare.show(desk.comparing.view, say)
+
+
+def _longest(trace: Trace) -> int | None:
+    """The number of the longest word: most often what the prompt is about."""
+    words = trace.header.words
+    return max(range(len(words)), key=lambda number: len(words[number]), default=None)
 
 
 def _problem(desk: InsideDesk, say: Translator) -> str:

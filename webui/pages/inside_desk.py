@@ -6,12 +6,16 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.trace import Trace
 from webui.errors import UserError
 from webui.pages.clip_run import JobStep
+
+if TYPE_CHECKING:
+    from webui.diffusion.ablation import Ablation
+    from webui.tasks.inside import LockIn, RecordedRun
 
 MAX_DESKS: Final = 16
 
@@ -23,9 +27,11 @@ class InsideDesk:
     trace: Trace | None = None
     saved: Path | None = None
     problem: UserError | None = None
-    recording: JobStep[Trace] = field(default_factory=JobStep)
+    recording: JobStep[RecordedRun] = field(default_factory=JobStep)
     other: Trace | None = None
-    comparing: JobStep[Trace] = field(default_factory=JobStep)
+    comparing: JobStep[RecordedRun] = field(default_factory=JobStep)
+    ablating: JobStep[Ablation] = field(default_factory=JobStep)
+    locking: JobStep[LockIn] = field(default_factory=JobStep)
 
     def drawn_from(self) -> GenerateRequest | None:
         """The request that draws the run looked at again, with its own seed."""

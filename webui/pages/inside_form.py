@@ -65,6 +65,12 @@ class InsideParts:
     compare: RunBar
     other_bundled: gr.Dropdown
     compared: gr.HTML
+    word: gr.Dropdown
+    ablate: RunBar
+    ablated: gr.HTML
+    rivals: gr.Textbox
+    lock_in: RunBar
+    locked: gr.HTML
 
 
 def build_record_form(
@@ -119,6 +125,16 @@ def build_parts(page: Localizer, heads: gr.Checkbox, record: RunBar, source: tup
     viewer = _browser_part(
         page, "inside-viewer", 'mountViewer(element, props, watch, (wish) => trigger("again", wish))'
     )
+    with page.make(gr.Accordion, {"label": "inside.ablation"}, open=True, elem_id="inside-ablation"):
+        page.make(gr.Markdown, {"value": "inside.ablation.about"})
+        word = page.make(gr.Dropdown, {"label": "inside.ablation.word"}, choices=[], elem_id="inside-word")
+        ablate = build_run_bar(page, "inside-ablate", "inside.ablation.run")
+        ablated = _browser_part(page, "inside-ablated", "mountAblation(element, props, watch)")
+    with page.make(gr.Accordion, {"label": "inside.lockin"}, open=True, elem_id="inside-lockin"):
+        page.make(gr.Markdown, {"value": "inside.lockin.about"})
+        rivals = page.make(gr.Textbox, {"label": "inside.lockin.rivals"}, lines=2, elem_id="inside-rivals")
+        lock_in = build_run_bar(page, "inside-lock", "inside.lockin.run")
+        locked = _browser_part(page, "inside-locked", "mountLockIn(element, props, watch)")
     with page.make(gr.Accordion, {"label": "inside.compare"}, open=True, elem_id="inside-compare"):
         page.make(gr.Markdown, {"value": "inside.compare.about"})
         with gr.Row(elem_classes="pair"):
@@ -138,7 +154,25 @@ def build_parts(page: Localizer, heads: gr.Checkbox, record: RunBar, source: tup
         )  # fmt: skip
         compared = _browser_part(page, "inside-compared", "mountCompare(element, props, watch)")
     return InsideParts(
-        heads, record, *source, diagram, scrubber, viewer, prompt, seed, guidance, sampler, compare, bundled, compared
+        heads,
+        record,
+        *source,
+        diagram,
+        scrubber,
+        viewer,
+        prompt,
+        seed,
+        guidance,
+        sampler,
+        compare,
+        bundled,
+        compared,
+        word,
+        ablate,
+        ablated,
+        rivals,
+        lock_in,
+        locked,
     )
 
 

@@ -16,7 +16,9 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
+from webui.diffusion.guidance import GuidanceMeter, guidance_meter
 from webui.diffusion.trace import Trace
+from webui.diffusion.wordmaps import enlarged, word_map
 
 _MAX_MAP_VALUES: Final = 2_000_000
 """Bytes of word maps over all steps before packing; above it the maps are halved until they fit."""
@@ -45,43 +47,30 @@ def unsigned_codes(values: np.ndarray) -> tuple[np.ndarray, list[float]]:
     return codes.astype(np.uint8), _rounded(peaks)
 
 
-def resized(maps: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(..., h, w) maps at another size, bilinear with centres kept; shrinking averages whole areas where it divides."""
-    high, wide = maps.shape[-2:]
-    if high % height == 0 and wide % width == 0:
-        areas = maps.reshape(*maps.shape[:-2], height, high // height, width, wide // width)
-        mean: np.ndarray = areas.mean(axis=(-3, -1), dtype=np.float32)
-        return mean
-    rows, columns = _weights(high, height), _weights(wide, width)
-    return np.einsum("yh,...hw,xw->...yx", rows, maps.astype(np.float32), columns, optimize=True)
-
-
 def word_maps(trace: Trace, height: int, width: int) -> tuple[list[dict[str, Any]], np.ndarray]:
     """The chips of the page and their maps, (chips, S, height, width) float32 probabilities.
 
     One chip a word (the mean over its tokens, as in DAAM: Tang et al. 2022), then the start, end and padding tokens.
-    Levels are brought to one size and averaged by how many layers they stand for. `count` is how many tokens a chip's
-    map stands for, so that count x map summed over all chips and the tokens of no word gives 1.
+    `count` is how many tokens a chip's map is the mean of: count x map is what the word's tokens take together.
     """
     header = trace.header
-    layers = sum(level.layers for level in header.levels)
-    calls = len(header.steps)
-    total = np.zeros((calls, len(header.tokens), height, width), np.float32)
-    for number, level in enumerate(header.levels):
-        for call in range(calls):
-            total[call] += resized(trace.level_map(call, number), height, width) * (level.layers / layers)
+    calls = range(len(header.steps))
+
+    def over_calls(rows: tuple[int, ...]) -> np.ndarray:
+        return np.stack([word_map(trace, rows, calls=[call], size=(height, width)) for call in calls])
+
     chips: list[dict[str, Any]] = []
     maps: list[np.ndarray] = []
     for word, letters in enumerate(header.words):
         rows = header.rows_of_word(word)
         if rows:
             chips.append({"text": letters, "kind": "word", "count": len(rows), "word": word})
-            maps.append(total[:, rows].mean(axis=1))
+            maps.append(over_calls(rows))
     for kind in ("start", "end", "padding"):
         rows = header.rows_of_kind(kind)
         if rows:
             chips.append({"text": "", "kind": kind, "count": 1, "word": None})
-            maps.append(total[:, rows].sum(axis=1))
+            maps.append(over_calls(rows))
     return chips, np.stack(maps)
 
 
@@ -98,6 +87,7 @@ def map_size(trace: Trace) -> tuple[int, int]:
 def trace_payload(trace: Trace) -> dict[str, Any]:
     """Everything of one run that the page shows, ready for JSON."""
     header, shapes = trace.header, trace.header.shapes
+    meter = guidance_meter(trace)
     height, width = map_size(trace)
     chips, maps = word_maps(trace, height, width)
     codes, peaks = unsigned_codes(maps.reshape(-1, height, width))
@@ -117,14 +107,14 @@ def trace_payload(trace: Trace) -> dict[str, Any]:
         "versions": dict(header.versions),
         "tokens": _tokens(trace),
         "chips": chips,
-        "steps": _steps(trace),
+        "steps": _steps(trace, meter),
         "schedule": _schedule(trace),
         "rgb": [[round(float(value), 5) for value in row] for row in trace.latent_rgb],
         "r2": round(header.r_squared, 4),
         "xt": {"data": pack(latents), "peaks": latent_peaks},
         "x0": {"data": pack(clean), "peaks": clean_peaks},
         "maps": {"h": height, "w": width, "data": pack(codes), "peaks": peaks},
-        "guidance": _guidance_maps(trace),
+        "guidance": _guidance_maps(meter),
         "atlas": _atlas(trace),
         "picture": _picture(trace),
     }  # fmt: skip
@@ -157,23 +147,20 @@ def _tokens(trace: Trace) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _steps(trace: Trace) -> list[dict[str, Any]]:
+def _steps(trace: Trace, meter: GuidanceMeter | None) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for call, step in enumerate(trace.header.steps):
-        cond = trace.cond[call].astype(np.float32)
         latents, clean = trace.latents[call], trace.predicted_x0[call].astype(np.float32)
         row: dict[str, Any] = {
             "step": step.step, "order": step.order, "timestep": round(step.timestep, 2),
             "sigma": round(step.sigma, 5), "xn": _number(np.linalg.norm(latents)), "xs": _number(latents.std()),
             "cn": _number(np.linalg.norm(clean)), "cs": _number(clean.std()),
         }  # fmt: skip
-        if trace.uncond is not None:
-            uncond = trace.uncond[call].astype(np.float32)
-            base, far = float(np.linalg.norm(uncond)), float(np.linalg.norm(cond))
+        if meter is not None:
             row |= {
-                "ratio": _number(np.linalg.norm(cond - uncond) / max(base, 1e-12)),
-                "cosine": _number((cond * uncond).sum() / max(base * far, 1e-12), 5),
-                "guided": _number(np.linalg.norm(trace.guided(call)) / max(far, 1e-12)),
+                "ratio": _number(meter.ratio[call]),
+                "cosine": _number(meter.cosine[call], 5),
+                "guided": _number(meter.stretch[call]),
             }
         found.append(row)
     return found
@@ -186,12 +173,10 @@ def _schedule(trace: Trace) -> list[float]:
     return [round(float(value), 4) for value in np.sqrt(alphas[places])] + [float(len(alphas))]
 
 
-def _guidance_maps(trace: Trace) -> dict[str, Any] | None:
-    """|conditional - unconditional| at each place, the length over the channels."""
-    if trace.uncond is None:
+def _guidance_maps(meter: GuidanceMeter | None) -> dict[str, Any] | None:
+    if meter is None:
         return None
-    difference = np.linalg.norm(trace.cond.astype(np.float32) - trace.uncond.astype(np.float32), axis=1)
-    codes, peaks = unsigned_codes(difference)
+    codes, peaks = unsigned_codes(meter.difference)
     return {"data": pack(codes), "peaks": peaks}
 
 
@@ -209,7 +194,8 @@ def _atlas(trace: Trace) -> dict[str, Any] | None:
     for number, layer in enumerate(header.layers):
         total = sum(trace.head_map(call, number) for call in range(len(header.steps)))
         mean = np.asarray(total, np.float32) / len(header.steps)
-        tiles.append(resized(np.stack([mean[:, found].mean(axis=1) for found in rows]), height, width))
+        words = [mean[:, found].mean(axis=1) for found in rows]
+        tiles.append(np.stack([[enlarged(head, height, width) for head in heads] for heads in words]))
         layers.append({"name": layer.name, "heads": layer.heads, "h": layer.height, "w": layer.width})
     stacked = np.concatenate(tiles, axis=1)  # (words, all heads of all layers, h, w)
     codes, peaks = unsigned_codes(stacked.reshape(-1, height, width))
@@ -217,26 +203,16 @@ def _atlas(trace: Trace) -> dict[str, Any] | None:
 
 
 def _picture(trace: Trace) -> str | None:
-    """The finished picture as a data URL: PNG while small, JPEG above 256 x 256 pixels; None for a stopped run."""
-    if trace.picture is None:
-        return None
-    small = trace.picture.shape[0] * trace.picture.shape[1] <= _JPEG_ABOVE_PIXELS
+    return None if trace.picture is None else picture_url(trace.picture)
+
+
+def picture_url(picture: np.ndarray) -> str:
+    """(H, W, 3) uint8 as a data URL: PNG while small, JPEG above 256 x 256 pixels."""
+    small = picture.shape[0] * picture.shape[1] <= _JPEG_ABOVE_PIXELS
     buffer = io.BytesIO()
-    Image.fromarray(trace.picture).save(buffer, format="PNG" if small else "JPEG", quality=88)
+    Image.fromarray(picture).save(buffer, format="PNG" if small else "JPEG", quality=88)
     kind = "png" if small else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def _weights(before: int, after: int) -> np.ndarray:
-    """(after, before) weights of linear interpolation between pixel centres."""
-    places = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
-    low = np.floor(places).astype(int)
-    high = np.minimum(low + 1, before - 1)
-    weights = np.zeros((after, before), np.float32)
-    share = places - low
-    np.add.at(weights, (np.arange(after), low), 1 - share)
-    np.add.at(weights, (np.arange(after), high), share)
-    return weights
 
 
 def _rounded(values: np.ndarray) -> list[float]:
