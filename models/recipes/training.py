@@ -1,10 +1,10 @@
-"""What the three trainers share: the time budget, the learning rate, moving averages, the device and the log."""
+"""What the trainers share: the time budget, the learning rate, moving averages, the device and the log."""
 
 import argparse
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -211,6 +211,12 @@ def fit(task: Task, run: Run, rate: LearningRate, accelerator: Accelerator) -> P
     save()
     log.info("done: step %d, %.1f minutes", progress.total_steps, progress.total_seconds / 60)
     return progress
+
+
+def run_task(make: Callable[[Accelerator], Task], run: Run, rate: LearningRate) -> Progress:
+    """Make the task on the device there is, and `fit` it."""
+    accelerator = make_accelerator(run.threads)
+    return fit(make(accelerator), run, rate, accelerator)
 
 
 def _agree(seconds: float, accelerator: Accelerator) -> float:
