@@ -24,8 +24,8 @@ from models.recipes.captions import (
 )
 from models.recipes.concepts import LANGUAGES, Concept
 from models.recipes.prompts import misread
+from models.recipes.rewriting import Rewriting
 from models.recipes.scenes import random_scene
-from models.recipes.seq2seq import Rewriting
 from models.recipes.text_tokenizer import MASK
 
 FUNCTION, CONTENT = "function", "content"

@@ -24,8 +24,8 @@ from models.recipes.captions import (
     write,
 )
 from models.recipes.concepts import Concept
+from models.recipes.rewriting import Rewriting
 from models.recipes.scenes import Scene, random_scene
-from models.recipes.seq2seq import Rewriting
 from models.recipes.text_tokenizer import SENTINELS
 
 TRANSLATE, SHORTEN, EXPAND = "translate Thai to English: ", "shorten: ", "expand: "

@@ -5,7 +5,7 @@ smoothing. The exported weights are moving averages.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,21 +15,15 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from models.recipes.optimizers import MuonAdamW
+from models.recipes.rewriting import Rewriting
 from models.recipes.shapes import TextShape
-from models.recipes.training import LearningRate, MovingAverage, Run
+from models.recipes.text_tokenizer import text_of
+from models.recipes.training import LearningRate, MovingAverage, Run, averaged_state, load_averaged_state, step_all
 
 IGNORED = -100  # what the stock classes leave out of their loss
 POOL = 16  # batches that are drawn together and sorted by length
 RATE = LearningRate(2e-3, warmup=200)
 SHAPE = TextShape()
-
-
-@dataclass(frozen=True)
-class Rewriting:
-    """A text, and what it should become."""
-
-    source: str
-    target: str
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class TextBatch:
 
 def to_batch(tokenizer: PreTrainedTokenizerFast, rewritings: Sequence[Rewriting]) -> TextBatch:
     """Tokenize and pad."""
-    sources = tokenizer([r.source for r in rewritings], padding=True, return_tensors="pt", return_token_type_ids=False)
+    sources = tokenizer([r.source for r in rewritings], padding=True, return_tensors="pt")
     targets = tokenizer([r.target for r in rewritings], padding=True, return_tensors="pt")
     labels = targets.input_ids.masked_fill(targets.attention_mask == 0, IGNORED)
     return TextBatch(sources.input_ids, sources.attention_mask, labels)
@@ -87,9 +81,7 @@ def rewrite(
     """What the stock `generate` makes of the sources, greedily unless `options` say otherwise."""
     written: list[str] = []
     for start in range(0, len(sources), batch):
-        tokens = tokenizer(
-            list(sources[start : start + batch]), padding=True, return_tensors="pt", return_token_type_ids=False
-        ).to(model.device)
+        tokens = tokenizer(list(sources[start : start + batch]), padding=True, return_tensors="pt").to(model.device)
         ids = model.generate(**tokens, **options)
         written += tokenizer.batch_decode(ids, skip_special_tokens=True)
     return written
@@ -138,11 +130,7 @@ class Seq2SeqTask:
                 attention_mask=batch.attention_mask.to(device),
                 labels=batch.labels.to(device),
             ).loss
-        self._accelerator.backward(loss)
-        self._accelerator.clip_grad_norm_(self._bare.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self._average.update(self._bare)
+        step_all(self._accelerator, self.optimizer, self._bare, self._average, loss)
         return {"loss": loss.item()}
 
     def probe(self) -> dict[str, float]:
@@ -155,20 +143,12 @@ class Seq2SeqTask:
 
     def state_dict(self) -> dict[str, Any]:
         """See `training.Task`."""
-        return {
-            "model": self._bare.state_dict(),
-            "average": self._average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "shape": asdict(self._config.shape),
-            "tokenizer": self._rewriter.tokenizer.backend_tokenizer.to_str(),
-        }
+        text = text_of(self._rewriter.tokenizer)
+        return averaged_state(self._bare, self._average, self.optimizer, self._config.shape, tokenizer=text)
 
     def load_state_dict(self, state: dict[str, Any], same_phase: bool) -> None:
         """See `training.Task`. Raises ValueError when the checkpoint was trained with another vocabulary."""
-        if state["tokenizer"] != self._rewriter.tokenizer.backend_tokenizer.to_str():
+        if state["tokenizer"] != text_of(self._rewriter.tokenizer):
             raise ValueError("the concepts or the grammar have changed since the checkpoint: start in a new --work-dir")
-        self._bare.load_state_dict(state["model"])
-        self._average.load_state_dict(state["average"])
-        if same_phase:
-            self.optimizer.load_state_dict(state["optimizer"])
+        load_averaged_state(state, self._bare, self._average, self.optimizer, same_phase)
         self._reseed(state["progress"]["step"])

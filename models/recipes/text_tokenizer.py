@@ -45,6 +45,7 @@ def t5_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
         additional_special_tokens=list(SENTINELS),
         model_max_length=512,
         clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
         **T5_SPECIAL,
     )
 
@@ -57,9 +58,21 @@ def bart_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
         mask_token=AddedToken(MASK, special=True, lstrip=True),
         model_max_length=BART_POSITIONS,
         clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
         **BART_SPECIAL,
         **BART_ROLES,
     )
+
+
+def text_of(tokenizer: PreTrainedTokenizerFast) -> str:
+    """What a checkpoint keeps; `t5_tokenizer` and `bart_tokenizer` take it back by `Tokenizer.from_str`.
+
+    Without the padding that the last call asked for, which a fast tokenizer remembers.
+    """
+    bare = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    bare.no_padding()
+    bare.no_truncation()
+    return bare.to_str()
 
 
 def _train(corpus: Sequence[str], special: dict[str, str]) -> Tokenizer:
@@ -93,5 +106,7 @@ def _train(corpus: Sequence[str], special: dict[str, str]) -> Tokenizer:
 
 
 def _end_with(tokenizer: Tokenizer, one: str, two: str, tokens: Sequence[str]) -> None:
+    tokenizer.no_padding()  # a checkpoint's tokenizer may remember that of its last batch
+    tokenizer.no_truncation()
     numbered = [(token, tokenizer.token_to_id(token)) for token in tokens]
     tokenizer.post_processor = processors.TemplateProcessing(single=one, pair=two, special_tokens=numbered)

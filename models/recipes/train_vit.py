@@ -9,7 +9,7 @@ two objects is half of each, so that both come out first. For most of the time h
 cutting out rectangles would.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,12 @@ from models.recipes.training import (
     MovingAverage,
     Progress,
     Run,
+    averaged_state,
+    load_averaged_state,
     run_arguments,
     run_from,
     run_task,
+    step_all,
 )
 
 MUCH_JITTER = Jitter(colour=16, shift=6, sizes=(-10, -6, -3, 0, 3, 6, 10))
@@ -163,11 +166,7 @@ class VitTask:
             else:
                 logits = self._vit(pixel_values=pixels).logits
         loss = functional.cross_entropy(logits.float(), targets)
-        self._accelerator.backward(loss)
-        self._accelerator.clip_grad_norm_(self._bare.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self._average.update(self._bare)
+        step_all(self._accelerator, self.optimizer, self._bare, self._average, loss)
         named = targets.gather(1, logits.argmax(-1, keepdim=True)) > 0
         return {"loss": loss.item(), "named": named.float().mean().item()}
 
@@ -190,19 +189,11 @@ class VitTask:
 
     def state_dict(self) -> dict[str, Any]:
         """See `training.Task`."""
-        return {
-            "model": self._bare.state_dict(),
-            "average": self._average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "shape": asdict(self._config.shape),
-        }
+        return averaged_state(self._bare, self._average, self.optimizer, self._config.shape)
 
     def load_state_dict(self, state: dict[str, Any], same_phase: bool) -> None:
         """See `training.Task`."""
-        self._bare.load_state_dict(state["model"])
-        self._average.load_state_dict(state["average"])
-        if same_phase:
-            self.optimizer.load_state_dict(state["optimizer"])
+        load_averaged_state(state, self._bare, self._average, self.optimizer, same_phase)
         self._reseed(state["progress"]["step"])
 
 
