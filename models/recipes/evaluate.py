@@ -42,6 +42,11 @@ from models.recipes.training import DEFAULT_WORK_DIR, Progress
 SEED = 20_000  # far from every seed of training
 STEPS = 20
 BARE = Mention()
+NO_OTHER_JUDGE = "which was trained on the same drawings; it is no outside judge"
+INDEPENDENT_JUDGE = (
+    "except where a row says ViT, which was trained apart from CLIP and the U-Net, on drawings that were bent, "
+    "recoloured and softened"
+)
 
 
 @dataclass
@@ -247,8 +252,8 @@ def evaluate(folder: Path, work_dir: Path, font: Path | None, rounds: int, parts
         result.bart = measure_bart(folder / "bart", concepts, SEED + 9000)
     if "drawn" in parts:
         measure_drawn(suite, judge, concepts, rounds, result)
-    result.parameters = {file.parent.name: _parameters_in(file) for file in sorted(folder.rglob("*.safetensors"))}
-    result.bytes = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    result.parameters = {file.parent.name: _parameters_in(file) for file in _weights(folder)}
+    result.bytes = sum(file.stat().st_size for file in _weights(folder))
     for name in ("clip", "vae", "unet", "vit", "t5", "bart"):
         state = load_checkpoint(work_dir / f"{name}.pt")
         if state is not None:
@@ -267,6 +272,11 @@ def read_measured(file: Path) -> Measured:
         if figures.get(name):
             figures[name] = TextFigures(**figures[name])
     return Measured(**figures)
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The networks' files; recorded runs in `traces` are safetensors too."""
+    return [file for file in sorted(folder.rglob("*.safetensors")) if "traces" not in file.relative_to(folder).parts]
 
 
 def _parameters_in(file: Path) -> int:
@@ -310,6 +320,7 @@ def _card(result: Measured) -> str:
         "held_out_object": f"{result.held_out_object:.1%}",
         "held_out_background": f"{result.held_out_background:.1%}",
         "worst": ", ".join(result.worst),
+        "judge": INDEPENDENT_JUDGE if result.vit_top1 else NO_OTHER_JUDGE,
         "second_part": "\n".join(f"| {what} | {share} |" for what, share in _second_part(result)),
         "seconds": f"{result.seconds_a_picture:.1f}",
         "parts": parts,

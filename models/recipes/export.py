@@ -49,7 +49,7 @@ from models.recipes.trained import (
 from models.recipes.training import DEFAULT_WORK_DIR, EMOJI_FOLDER
 
 LICENCES = Path(__file__).with_name("licences")
-MADE_BY_EVALUATE = ("MODEL_CARD.md", "contact_sheet.png", "measured.json")
+MADE_BY_OTHERS = ("traces", "MODEL_CARD.md", "contact_sheet.png", "measured.json")
 VERSION = "0.2"
 GUIDANCE_SCALE = 2.0  # of 1.3 to 7.5, this drew the most recognisable pictures
 
@@ -197,7 +197,8 @@ def check_suite(folder: Path) -> None:
 def export(work_dir: Path, out: Path) -> None:
     """Write what has checkpoints, keep the rest of `out`, check, and put in place.
 
-    What `evaluate` wrote there stays until it runs again. Raises FileNotFoundError when CLIP, the VAE or the U-Net has
+    What `evaluate` and `record_traces` wrote there stays until they run again.
+    Raises FileNotFoundError when CLIP, the VAE or the U-Net has
     neither a checkpoint nor a folder in `out`; ViT, T5 and BART come into the suite once they have been trained.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -211,8 +212,10 @@ def export(work_dir: Path, out: Path) -> None:
         _write_json(partial / "concepts.json", [_public(concept) for concept in load_concepts()])
         _write_json(partial / "suite.json", describe_suite(parameters))
         check_suite(partial)
-        for name in MADE_BY_EVALUATE:
-            if (out / name).exists():
+        for name in MADE_BY_OTHERS:
+            if (out / name).is_dir():
+                shutil.copytree(out / name, partial / name)
+            elif (out / name).exists():
                 shutil.copy2(out / name, partial / name)
         _replace_folder(partial, out)
     finally:
