@@ -27,6 +27,7 @@ from webui.commands.command import (
 from webui.commands.generate import add_generate
 from webui.commands.inside import add_inspect, add_trace
 from webui.commands.models import add_models
+from webui.commands.prompt import add_prompt
 from webui.commands.score import add_score
 from webui.commands.search import add_index, add_search
 from webui.commands.serve import add_serve
@@ -100,6 +101,7 @@ def build_app(say: Translator) -> typer.Typer:
         add_index,
         add_search,
         add_classify,
+        add_prompt,
         add_trace,
         add_inspect,
         add_models,

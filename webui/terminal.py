@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +21,7 @@ from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.runtime.catalog import VIT, CatalogEntry
-from webui.runtime.jobs import Job, JobCancelled, Progress
+from webui.runtime.jobs import Job, JobCancelled, JobContext, Progress
 from webui.settings import Settings
 from webui.store.gallery import Gallery
 from webui.studio import Studio, open_studio
@@ -97,6 +97,19 @@ def record_in_terminal(settings: Settings, request: TraceRequest, say: Translato
     with closing(open_studio(settings)) as studio:
         asked = prepare_trace(studio, request)
         return wait_for(studio, studio.jobs.submit(partial(record_run, studio, asked), owner=OWNER, kind=TRACE), say)
+
+
+def work_in_terminal(
+    settings: Settings,
+    check: Callable[[Studio], object],
+    work_of: Callable[[Studio], Callable[[JobContext], T]],
+    say: Translator,
+    kind: str = "prompt",
+) -> T:
+    """Check, then do one job with a progress bar, as the page would. Raises UserError, JobCancelled."""
+    with closing(open_studio(settings)) as studio:
+        check(studio)
+        return _wait_for(studio, studio.jobs.submit(work_of(studio), owner=_OWNER, kind=kind), say)
 
 
 def describe_scores(result: ScoreResult, say: Translator) -> str:

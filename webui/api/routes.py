@@ -25,6 +25,7 @@ from webui.diffusion.request_values import request_from_values
 from webui.diffusion.samplers import SAMPLERS
 from webui.errors import UserError
 from webui.i18n import LANGUAGES, Language
+from webui.prompts.request import prompt_request_from_values
 from webui.runtime.catalog import CLIP, TXT2IMG, VIT, CatalogEntry
 from webui.runtime.jobs import Job, JobState, Published
 from webui.security import Login
@@ -32,6 +33,7 @@ from webui.store.gallery import SavedPicture
 from webui.studio import Studio
 from webui.tasks.clip import check_score, score_pictures
 from webui.tasks.inside import TRACE, prepare_trace, record_run
+from webui.tasks.prompt import PROMPT, answer_as_dict, check_prompt, rewrite_prompt
 from webui.tasks.search import check_search, found_as_dict, search_pictures
 from webui.tasks.txt2img import draw_pictures, prepare_request
 from webui.tasks.vision import check_before_checking, check_classify, check_pictures, classify_pictures
@@ -66,6 +68,7 @@ def api_routes(studio: Studio, login: Login | None) -> list[Route]:
         ("POST", "/classify", api.classify),
         ("POST", "/check", api.check),
         ("POST", "/trace", api.trace),
+        ("POST", "/prompt/{task}", api.prompt),
         ("GET", "/jobs/{job_id}", api.job),
         ("GET", "/jobs/{job_id}/trace", api.recording),
         ("POST", "/jobs/{job_id}/cancel", api.cancel),
@@ -171,6 +174,16 @@ class RestApi:
     async def recording(self, request: Request) -> Response:
         """GET /jobs/{id}/trace: the file that `diffuscope inspect` reads, of a job that has recorded."""
         return await run_in_threadpool(recording_of, self._job(request))
+
+    async def prompt(self, request: Request) -> Response:
+        """POST /prompt/{task}: a PromptRequest as JSON; 202 with the job, whose answer has the candidates when done."""
+        values = await _json_object(request)
+        asked = prompt_request_from_values(request.path_params["task"], values)
+        await run_in_threadpool(check_prompt, self.studio, asked)
+        job = self.studio.jobs.submit(
+            lambda context: rewrite_prompt(self.studio, asked, context), owner=_OWNER, kind=PROMPT
+        )
+        return _accepted(job)
 
     async def job(self, request: Request) -> Response:
         """GET /jobs/{id}: state, progress and, when there are any, pictures."""
@@ -318,6 +331,7 @@ def _answer(job: Job[Any]) -> dict[str, Any]:
     """What a job of a kind that answers with figures has found; None until it has ended well."""
     described: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
         CLIP: ("scores", _scores), VIT: ("classes", _classes), CHECK: ("check", _check),
+        PROMPT: ("answer", answer_as_dict),
     }  # fmt: skip
     if job.kind not in described:
         return {}

@@ -62,6 +62,7 @@ class CreatePage(Page):
     random_seed: gr.Button
     last_seed: gr.Button
     from_picture: gr.UploadButton
+    send_prompt: gr.Button
     saved: gr.BrowserState
     check: PictureCheckPart
 
@@ -74,6 +75,9 @@ class CreatePage(Page):
         with gr.Row(elem_id="create"):
             with gr.Column(elem_id="ask", elem_classes="card"):
                 prompt, negative_prompt, tokens, suggestions = form_parts.build_prompts(page, defaults.prompt)
+                send_prompt = page.make(
+                    gr.Button, {"value": "create.send_to_prompt"}, size="sm", elem_id="send-to-prompt"
+                )
                 controls = build_controls(page)
                 notice = gr.HTML(apply_default_css=False, elem_id="notice")
             with gr.Column(elem_id="stage"):
@@ -94,7 +98,7 @@ class CreatePage(Page):
         saved = gr.BrowserState(None, storage_key=_STORAGE_KEY, secret=_STORAGE_SECRET)
         built = cls(
             studio, readers, form, stage, tokens, suggestions, about, notice, gr.State(None), random_seed, last_seed,
-            from_picture, saved, check,
+            from_picture, send_prompt, saved, check,
         )  # fmt: skip
         built._wire_run()
         built._wire_form()

@@ -17,6 +17,7 @@ from webui.pages.inside import InsidePage
 from webui.pages.latents import FOLLOWED, LatentsPage
 from webui.pages.localize import QUIET, Localizer, Updates, merged
 from webui.pages.page import LanguageChange, Page
+from webui.pages.prompt import PromptDesk, PromptPage
 from webui.pages.reader import Readers
 from webui.pages.score import ScorePage
 from webui.pages.search import SearchPage
@@ -27,7 +28,7 @@ from webui.views.markup import element, text
 _LANGUAGE_NAMES: Final[list[tuple[str, str]]] = [("English", "en"), ("ไทย", "th")]
 """Each language under its own name, in every language."""
 
-_STYLES: Final = ("page.css", "similarity.css", "inside.css", "latents.css", "search.css", "vision.css")
+_STYLES: Final = ("page.css", "similarity.css", "inside.css", "latents.css", "search.css", "vision.css", "prompt.css")
 _SCRIPTS: Final = (
     "inside_core.js",
     "inside_scrubber.js",
@@ -45,6 +46,7 @@ _CREATE_TAB: Final = "create"
 _SCORE_TAB: Final = "score"
 _INSIDE_TAB: Final = "inside"
 _LATENTS_TAB: Final = "latents"
+_PROMPT_TAB: Final = "prompt"
 
 _OPEN_JS: Final = "(language, ...saved) => [window.diffuscope.chosenLanguage(), ...saved]"
 _SPEAK_JS: Final = "(language, ...kept) => { window.diffuscope.speak(language); return [language, ...kept]; }"
@@ -72,14 +74,17 @@ def build_page(studio: Studio) -> gr.Blocks:
             with page.make(gr.Tab, {"label": "app.tab.vision"}, id="vision") as vision_tab:
                 vision = VisionPage.build(studio, readers, page)
             vision.wire_recent(vision_tab)
+            with page.make(gr.Tab, {"label": "app.tab.prompt"}, id=_PROMPT_TAB):
+                prompt = PromptPage.build(studio, readers, page)
             with page.make(gr.Tab, {"label": "app.tab.search"}, id="search"):
                 search = SearchPage.build(studio, readers, page)
-        pages: tuple[Page, ...] = (create, create.check, score, inside, latents, vision, search)
+        pages: tuple[Page, ...] = (create, create.check, score, inside, latents, vision, prompt, search)
         _wire_language(blocks, readers, page, language, pages)
         _wire_sending(tabs, create, score)
         _wire_inside(tabs, inside_tab, create, inside)
         _wire_sending_to_latents(tabs, create, latents)
         _wire_search(tabs, create, score, search)
+        _wire_prompts(tabs, create, prompt)
         for each in pages:
             blocks.unload(each.leave)
         blocks.unload(readers.forget)
@@ -243,6 +248,21 @@ def _wire_search(tabs: gr.Tabs, create: CreatePage, score: ScorePage, search: Se
     search.stage.score.click(receive, inputs=[score.form.texts], outputs=score.tray.receive_outputs(), **QUIET).then(
         lambda: gr.update(selected=_SCORE_TAB), outputs=[tabs], **QUIET
     )
+
+
+def _wire_prompts(tabs: gr.Tabs, create: CreatePage, prompt: PromptPage) -> None:
+    """The way of a prompt to the page that works on it, and of a candidate back to the form."""
+
+    def use(desk: PromptDesk, event: gr.EventData) -> Updates:
+        chosen = prompt.use(desk, event)
+        if chosen is None:
+            return {tabs: gr.skip()}  # another button of the candidate
+        return {create.form.prompt: chosen, tabs: gr.update(selected=_CREATE_TAB)}
+
+    create.send_prompt.click(prompt.receive, inputs=[create.form.prompt], outputs=[prompt.form.text], **QUIET).then(
+        lambda: gr.update(selected=_PROMPT_TAB), outputs=[tabs], **QUIET
+    )
+    prompt.stage.candidates.click(use, inputs=[prompt.desk], outputs=[create.form.prompt, tabs], **QUIET)
 
 
 def _brand(say: Translator) -> str:
