@@ -109,7 +109,7 @@ def work_in_terminal(
     """Check, then do one job with a progress bar, as the page would. Raises UserError, JobCancelled."""
     with closing(open_studio(settings)) as studio:
         check(studio)
-        return _wait_for(studio, studio.jobs.submit(work_of(studio), owner=_OWNER, kind=kind), say)
+        return wait_for(studio, studio.jobs.submit(work_of(studio), owner=OWNER, kind=kind), say)
 
 
 def describe_scores(result: ScoreResult, say: Translator) -> str:

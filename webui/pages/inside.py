@@ -112,7 +112,7 @@ class InsidePage(Page):
         """What Python made, in another language; the scripts say the rest again by themselves."""
         desk = self.desks.of(session_of(change.request))
         say = change.say
-        problem = {self.parts.problem: _problem(desk, say)}
+        problem: Updates = {self.parts.problem: _problem(desk, say)}
         asked = self.parts.ablate.show(desk.ablating.view, say) | self.parts.lock_in.show(desk.locking.view, say)
         return merged(self._record_bar(desk, say), self._compare_bar(desk, say), asked, problem)
 

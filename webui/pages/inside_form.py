@@ -117,7 +117,12 @@ def build_record_form(
     return form, heads, record
 
 
-def build_parts(page: Localizer, heads: gr.Checkbox, record: RunBar, source: tuple[Any, ...]) -> InsideParts:
+def build_parts(
+    page: Localizer,
+    heads: gr.Checkbox,
+    record: RunBar,
+    source: tuple[gr.Dropdown, gr.UploadButton, gr.DownloadButton, gr.HTML],
+) -> InsideParts:
     """What is shown of a run. `source` are the dropdown, the two buttons and the place for a problem."""
     diagram = _browser_part(page, "inside-diagram", "mountDiagram(element, props, watch)")
     with gr.Column(elem_id="inside-scrubber"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import gradio as gr
 
@@ -71,7 +71,7 @@ def build_stage(page: Localizer, able: bool) -> VisionStage:
     """Lay out the right column."""
 
     def station(name: str, script: str | None = None) -> gr.HTML:
-        options = {"js_on_load": script} if script else {}
+        options: dict[str, Any] = {"js_on_load": script} if script else {}
         return gr.HTML(
             apply_default_css=False, elem_id=f"vision-{name}", elem_classes=["vision-station", f"at-{name}"], **options
         )
