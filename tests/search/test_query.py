@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webui.errors import UserError
-from webui.search.query import SearchRequest, Term, check_request, read_query, time_of_day_start, written_query
+from webui.search.query import SearchRequest, Term, check_request, read_query, time_of_day_start
 
 
 @pytest.mark.parametrize(
@@ -38,15 +38,6 @@ def test_any_text_is_read_and_every_weight_is_a_number(words: str) -> None:
     for term in read_query(words):
         assert term.text
         assert math.isfinite(term.weight)
-
-
-WORDS = st.text("abc แมว-", min_size=1, max_size=8).map(lambda s: " ".join(s.split())).filter(lambda s: s.strip("- "))
-
-
-@given(st.lists(st.tuples(st.sampled_from([1.0, 0.5, -0.3, -2.0, 3.0]), WORDS), min_size=1, max_size=4))
-def test_what_is_written_is_read_back(parts: list[tuple[float, str]]) -> None:
-    terms = tuple(Term(weight, words) for weight, words in parts)
-    assert read_query(written_query(terms)) == terms
 
 
 @pytest.mark.parametrize(

@@ -63,18 +63,6 @@ def check_request(request: SearchRequest) -> None:
         raise UserError("error.search_limit", limit=request.limit, most=MAX_RESULTS)
 
 
-def written_query(terms: tuple[Term, ...]) -> str:
-    """The texts of a query as `read_query` reads them back; pictures are left out."""
-    parts = []
-    for term in terms:
-        if term.text:
-            sign = "- " if term.weight < 0 else "+ "
-            weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g} * "
-            words = f'"{term.text}"' if _needs_quotes(term.text) else term.text
-            parts.append(f"{sign}{weight}{words}")
-    return " ".join(parts).removeprefix("+ ")
-
-
 def time_of_day_start(day: str, *, after: bool = False) -> int | None:
     """Nanoseconds since 1970 at the start of a local day "2026-01-31" (`after`: of the next one); None for "".
 
@@ -107,8 +95,3 @@ def _term(sign: float, part: str) -> Term:
     if _QUOTED.fullmatch(part) and part[1:-1].strip():
         part = part[1:-1].strip()
     return Term(sign * weight, part)
-
-
-def _needs_quotes(text: str) -> bool:
-    plain = f"{text} x" if text in ("+", "-", "−") else text
-    return read_query(plain) != (Term(1.0, text),)
