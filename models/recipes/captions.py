@@ -5,7 +5,7 @@ size before the noun ("a small cat on the left, blue background"), Thai after it
 "แมวขนาดเล็ก ด้านซ้าย พื้นหลังสีน้ำเงิน").
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -14,16 +14,19 @@ import numpy as np
 from models.recipes.concepts import LANGUAGES, Concept
 from models.recipes.scenes import BACKGROUNDS, Scene
 
-EN_SIZES = {"small": ("small", "little", "tiny"), "big": ("big", "large", "huge")}
-TH_SIZES = {"small": ("ขนาดเล็ก", "เล็ก"), "big": ("ขนาดใหญ่", "ใหญ่")}
-EN_PLACES = {
+Wordings = Mapping[str, tuple[str, ...]]
+"""What an attribute may be called, the usual words first."""
+
+EN_SIZES: Wordings = {"small": ("small", "little", "tiny"), "big": ("big", "large", "huge")}
+TH_SIZES: Wordings = {"small": ("ขนาดเล็ก", "เล็ก"), "big": ("ขนาดใหญ่", "ใหญ่")}
+EN_PLACES: Wordings = {
     "center": ("in the middle", "in the center"),
     "left": ("on the left",),
     "right": ("on the right",),
     "top": ("at the top", "on top"),
     "bottom": ("at the bottom",),
 }
-TH_PLACES = {
+TH_PLACES: Wordings = {
     "center": ("ตรงกลาง",),
     "left": ("ด้านซ้าย", "ทางซ้าย"),
     "right": ("ด้านขวา", "ทางขวา"),
@@ -92,7 +95,7 @@ class _Chooser:
         self._rng = rng
 
     def __call__(self, options: Sequence[str]) -> str:
-        return options[0] if self._rng is None else options[self._rng.integers(len(options))]
+        return options[0] if self._rng is None else options[int(self._rng.integers(len(options)))]
 
     def name(self, names: Sequence[str]) -> str:
         """Half of the time the usual name, otherwise any."""
