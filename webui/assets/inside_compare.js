@@ -42,7 +42,7 @@
     const scale = legend("positive");
     const curve = chart([{ name: say("inside.compare.distance"), values: found.parted }], { label: say("inside.compare.distance"), count: run.calls, low: 0 });
     const paths = plane(found);
-    const epsilon = make("input", { type: "range", min: 0.01, max: 1, step: 0.01, value: 0.05, id: "inside-epsilon", "aria-label": say("inside.compare.epsilon"), input: () => part() });
+    const epsilon = make("input", { type: "range", min: 0.01, max: 2, step: 0.01, value: 0.05, id: "inside-epsilon", "aria-label": say("inside.compare.epsilon"), input: () => part() });
     const parting = make("p", { class: "inside-note", id: "inside-parting", "aria-live": "polite" });
     const part = () => {
       const call = found.parted.findIndex((value) => value > Number(epsilon.value));
