@@ -29,7 +29,8 @@ def rewriter(request: pytest.FixtureRequest, rewriters: Path) -> RewriterParts:
 
 def load(folder: Path, name: str) -> RewriterParts:
     return RewriterParts(
-        CLASSES[name].from_pretrained(folder / name).eval(), AutoTokenizer.from_pretrained(folder / name)
+        CLASSES[name].from_pretrained(folder / name, dtype=torch.float32).eval(),
+        AutoTokenizer.from_pretrained(folder / name),
     )
 
 
@@ -57,6 +58,20 @@ def test_the_texts_are_those_of_the_stock_generate(rewriter: RewriterParts, sett
     assert likelihoods == sorted(likelihoods, reverse=True)
     assert all(value < 0 for value in likelihoods)
     assert write(rewriter, source, settings) == written
+
+
+def test_likelihoods_are_the_beam_searchs_own_and_thai_becomes_english(emoji_suite: Path) -> None:
+    rewriter = load(emoji_suite, "t5")
+    settings = WritingSettings(max_new_tokens=32)
+    source = "translate Thai to English: แมว พื้นหลังสีน้ำเงิน"
+    inputs = rewriter.tokenizer(source, return_tensors="pt", return_token_type_ids=False)
+    stock = rewriter.model.generate(
+        **inputs, **generation_options(settings), return_dict_in_generate=True, output_scores=True
+    )
+    written = t5.translate(rewriter, "แมว พื้นหลังสีน้ำเงิน", settings).texts
+    assert written == write(rewriter, source, settings)
+    assert written[0].text == "a cat on a blue background"
+    assert [answer.log_probability for answer in written] == pytest.approx(stock.sequences_scores.tolist(), abs=1e-3)
 
 
 class StopsAfter:

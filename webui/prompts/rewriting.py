@@ -161,6 +161,8 @@ def _log_probabilities(rewriter: Rewriter, inputs: dict[str, torch.Tensor], sequ
         decoder_input_ids=sequences[:, :-1],
     ).logits.float()
     chosen = logits.log_softmax(-1).gather(-1, labels[..., None])[..., 0]
-    # The first end token belongs to the text; the padding behind it does not.
-    counted = labels != model.config.pad_token_id
+    # The first end token belongs to the text; what fills up behind it does not. Beam search fills up with end tokens.
+    ends = torch.as_tensor(model.generation_config.eos_token_id, device=labels.device).reshape(-1)
+    is_end = torch.isin(labels, ends)
+    counted = is_end.cumsum(-1) - is_end.long() == 0
     return [float(value) for value in ((chosen * counted).sum(-1) / counted.sum(-1).clamp(min=1)).cpu()]
