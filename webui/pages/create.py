@@ -18,7 +18,7 @@ from webui.pages import create_form as form_parts
 from webui.pages.create_form import CreateForm
 from webui.pages.create_run import Run, follow_run
 from webui.pages.create_stage import Stage, build_controls, build_stage, drawn_from, selected_picture
-from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.picture_check import PictureCheckPart
 from webui.pages.reader import Readers, owner_of
@@ -213,12 +213,12 @@ class CreatePage(Page):
         """Put the parameters of the picture looked at back into the form, its seed among them."""
         picture = selected_picture(run, selected)
         if picture is None:
-            return {}
+            return unchanged()
         return self.form.filled(asdict(drawn_from(picture)))
 
     def _reuse_seed(self, run: Run, selected: int) -> Updates:
         picture = selected_picture(run, selected)
-        return {} if picture is None else self.form.filled({"seed": picture.seed})
+        return unchanged() if picture is None else self.form.filled({"seed": picture.seed})
 
     def _count(self, prompt: str, model: str | None, request: gr.Request) -> str:
         return self._tokens_of(prompt, model, self.readers.translator(request))

@@ -15,7 +15,7 @@ from webui.i18n import Language, Translator
 from webui.pages.create import CreatePage
 from webui.pages.inside import InsidePage
 from webui.pages.latents import FOLLOWED, LatentsPage
-from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.prompt import PromptDesk, PromptPage
 from webui.pages.reader import Readers
@@ -240,7 +240,7 @@ def _wire_search(tabs: gr.Tabs, create: CreatePage, score: ScorePage, search: Se
 
     def receive(texts: str | None, request: gr.Request) -> Updates:
         found = search.chosen_file(request)
-        return score.tray.receive_file(*found, texts, request) if found is not None else {}
+        return score.tray.receive_file(*found, texts, request) if found is not None else unchanged()
 
     search.stage.use.click(search.chosen_prompt, outputs=[create.form.prompt], **QUIET).then(
         lambda: gr.update(selected=_CREATE_TAB), outputs=[tabs], **QUIET

@@ -31,7 +31,7 @@ from webui.pages.inside_form import (
     build_source,
     form_values,
 )
-from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.runtime.catalog import CLIP
@@ -81,7 +81,7 @@ class InsidePage(Page):
         """Somebody comes to the tab: with nothing to look at yet, show the first of the shipped runs."""
         names = list(bundled_traces())
         if self.desks.of(session_of(request)).trace is not None or not names:
-            return {}
+            return unchanged()
         return {self.parts.bundled: gr.update(value=names[0])} | self._open_bundled(names[0], request)
 
     def arrive_outputs(self) -> list[Block]:
@@ -91,7 +91,7 @@ class InsidePage(Page):
     def receive(self, run: Run, selected: int) -> Updates:
         """A picture from txt2img: its exact request, seed and size into the form."""
         picture = selected_picture(run, selected)
-        return {} if picture is None else self.form.filled(asdict(drawn_from(picture)))
+        return unchanged() if picture is None else self.form.filled(asdict(drawn_from(picture)))
 
     def receive_outputs(self) -> list[Block]:
         """Everything that `receive` changes."""

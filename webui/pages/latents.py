@@ -32,7 +32,7 @@ from webui.pages.create_stage import selected_picture
 from webui.pages.latents_desk import LatentDesk, LatentDesks, Subject
 from webui.pages.latents_form import Anatomy, Editor, SourceForm, build_anatomy, build_editor, build_source
 from webui.pages.latents_tools import LatentTools
-from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.runtime.catalog import TXT2IMG
@@ -167,7 +167,7 @@ class LatentsPage(Page):
         def upload(file: object, request: gr.Request) -> Updates:
             listed = file[0] if isinstance(file, list) and file else file
             if not isinstance(listed, Mapping) or not listed.get("path"):
-                return {}
+                return unchanged()
             path = Path(str(listed["path"]))
             picture = PictureFile(str(listed.get("orig_name") or path.name), path)
             desk = self.desks.change(session_of(request), **{slot: picture})
@@ -222,12 +222,12 @@ class LatentsPage(Page):
         sent = event._data  # noqa: SLF001 - its own attribute access fails on what is missing
         desk = self.desks.of(session_of(request))
         if not isinstance(sent, Mapping) or desk.subject is None:
-            return {}
+            return unchanged()
         try:
             region = _region([sent.get(name) for name in "xywh"])
             check_region(region, desk.subject.latent.shape[2], desk.subject.latent.shape[1])
         except UserError:
-            return {}
+            return unchanged()
         self.desks.change(session_of(request), region=region)
         return self._region_numbers(region)
 
@@ -235,7 +235,7 @@ class LatentsPage(Page):
         """The numbers were typed: mark them on the canvas, or say why they cannot be."""
         say, desk = self.readers.translator(request), self.desks.of(session_of(request))
         if desk.subject is None:
-            return {}
+            return unchanged()
         try:
             region = _region([x, y, w, h])
             check_region(region, desk.subject.latent.shape[2], desk.subject.latent.shape[1])

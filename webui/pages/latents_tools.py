@@ -27,7 +27,7 @@ from webui.pages.latents_form import (
     build_noise,
     build_resume,
 )
-from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
@@ -273,7 +273,7 @@ class LatentTools:
         desk = self.desks.of(session_of(request))
         recording = desk.recording.value
         if recording is None or call not in recording.run.steps:
-            return {}
+            return unchanged()
         desk = self.desks.change(session_of(request), call=call)
         say = self.readers.translator(request)
         return {self.run.strip: self._recorded(desk, say)[self.run.strip]}
