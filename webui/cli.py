@@ -25,8 +25,11 @@ from webui.commands.command import (
     global_flags,
 )
 from webui.commands.generate import add_generate
+from webui.commands.inside import add_inspect, add_trace
 from webui.commands.models import add_models
+from webui.commands.prompt import add_prompt
 from webui.commands.score import add_score
+from webui.commands.search import add_index, add_search
 from webui.commands.serve import add_serve
 from webui.commands.vision import add_classify
 from webui.errors import UserError
@@ -91,7 +94,18 @@ def build_app(say: Translator) -> typer.Typer:
         rich_markup_mode=None,
     )
     _add_global_flags(app, say)
-    for add in (add_serve, add_generate, add_score, add_classify, add_models):
+    for add in (
+        add_serve,
+        add_generate,
+        add_score,
+        add_index,
+        add_search,
+        add_classify,
+        add_prompt,
+        add_trace,
+        add_inspect,
+        add_models,
+    ):
         add(app, say)
     return app
 

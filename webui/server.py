@@ -16,6 +16,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from webui.api.routes import api_routes
+from webui.api.search import picture_routes
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.frame import build_page, page_head, page_theme
@@ -71,7 +72,7 @@ def _launch_options(studio: Studio, login: Login | None) -> dict[str, Any]:
     settings = studio.settings
     application = {
         "middleware": [] if settings.remote else [Middleware(LocalOnlyMiddleware, host=settings.host)],
-        "routes": api_routes(studio, login),
+        "routes": [*api_routes(studio, login), *picture_routes(studio)],
         "docs_url": None,
         "redoc_url": None,
     }

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     `memory_budget_gb` bounds what loaded models may take together (None: decided from the free memory);
     `idle_unload_minutes` is how long an unused model stays (0: for ever). `language` None follows the reader: the
     browser's language on the page, LANG on the command line. Remote mode starts from lower limits; what the owner sets
-    by name holds in both.
+    by name holds in both. `index_outputs` puts generated pictures into the search index as they are made.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__")
@@ -113,6 +113,7 @@ class Settings(BaseSettings):
     limits: GenerateLimits = Field(default_factory=_default_limits)
     score_limits: ScoreLimits = Field(default_factory=_default_score_limits)
     max_upload_mb: int = Field(default_factory=lambda data: 16 if _is_remote(data) else 64, ge=1)
+    index_outputs: bool = True
     max_waiting_jobs: int = Field(default_factory=lambda data: 16 if _is_remote(data) else 64, ge=1)
     max_waiting_jobs_per_user: int = Field(default_factory=lambda data: 4 if _is_remote(data) else 64, ge=1)
 

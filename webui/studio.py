@@ -12,8 +12,10 @@ from webui.runtime.catalog import Catalog
 from webui.runtime.jobs import JobQueue
 from webui.runtime.manager import ModelManager
 from webui.runtime.memory import GIB
+from webui.search.service import PictureSearch
 from webui.settings import Settings, bundled_models_dir
 from webui.store.gallery import Gallery
+from webui.vision.pictures import PictureLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Studio:
     previews: PreviewMaps
     tokenizers: PromptTokenizers
     embeddings: EmbeddingCache
+    search: PictureSearch
 
     def close(self) -> None:
         """Stop the jobs, then let the models go."""
@@ -53,4 +56,9 @@ def open_studio(settings: Settings) -> Studio:
         previews=PreviewMaps(),
         tokenizers=PromptTokenizers(),
         embeddings=EmbeddingCache(),
+        search=PictureSearch(
+            settings.data_dir,
+            settings.outputs_dir,
+            PictureLimits(max_pixels=settings.score_limits.max_picture_pixels),
+        ),
     )

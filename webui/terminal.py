@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,11 +21,12 @@ from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.runtime.catalog import VIT, CatalogEntry
-from webui.runtime.jobs import Job, JobCancelled, Progress
+from webui.runtime.jobs import Job, JobCancelled, JobContext, Progress
 from webui.settings import Settings
 from webui.store.gallery import Gallery
 from webui.studio import Studio, open_studio
 from webui.tasks.clip import check_score, score_pictures
+from webui.tasks.inside import TRACE, RecordedRun, TraceRequest, prepare_trace, record_run
 from webui.tasks.txt2img import DrawnPictures, draw_pictures, prepare_request
 from webui.tasks.vision import check_classify, classify_pictures
 from webui.views.figures import measure_name, written
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from webui.clip.score import ScoreResult
     from webui.vision.vit import Classification
 
-_OWNER: Final = "command line"
+OWNER: Final = "command line"
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ def draw_in_terminal(
     exactly there, or as "cat-1.png", "cat-2.png", ... when there are several. Raises UserError; Ctrl-C keeps what is
     finished and sets `stopped`.
     """
-    with _terminate_as_interrupt(), closing(open_studio(settings)) as studio:
+    with terminate_as_interrupt(), closing(open_studio(settings.model_copy(update={"index_outputs": False}))) as studio:
         request = prepare_request(studio, request)
         if out is not None and _names_a_file(out):
             return _draw_to_file(studio, request, out, say)
@@ -75,7 +76,7 @@ def score_in_terminal(settings: Settings, request: ScoreRequest, say: Translator
     try:
         check_score(studio, request)
         work = partial(score_pictures, studio, request)
-        return _wait_for(studio, studio.jobs.submit(work, owner=_OWNER, kind="clip"), say)
+        return wait_for(studio, studio.jobs.submit(work, owner=OWNER, kind="clip"), say)
     finally:
         studio.close()
 
@@ -85,10 +86,30 @@ def classify_in_terminal(settings: Settings, request: ClassifyRequest, say: Tran
     with closing(open_studio(settings)) as studio:
         check_classify(studio, request)
         work = partial(classify_pictures, studio, request)
-        found = _wait_for(studio, studio.jobs.submit(work, owner=_OWNER, kind=VIT), say)
+        found = wait_for(studio, studio.jobs.submit(work, owner=OWNER, kind=VIT), say)
     for refused in found.refused:
         raise refused.error
     return found
+
+
+def record_in_terminal(settings: Settings, request: TraceRequest, say: Translator) -> RecordedRun:
+    """Draw and record one picture. Raises UserError; Ctrl-C leaves what was recorded, or JobCancelled."""
+    with closing(open_studio(settings)) as studio:
+        asked = prepare_trace(studio, request)
+        return wait_for(studio, studio.jobs.submit(partial(record_run, studio, asked), owner=OWNER, kind=TRACE), say)
+
+
+def work_in_terminal(
+    settings: Settings,
+    check: Callable[[Studio], object],
+    work_of: Callable[[Studio], Callable[[JobContext], T]],
+    say: Translator,
+    kind: str = "prompt",
+) -> T:
+    """Check, then do one job with a progress bar, as the page would. Raises UserError, JobCancelled."""
+    with closing(open_studio(settings)) as studio:
+        check(studio)
+        return wait_for(studio, studio.jobs.submit(work_of(studio), owner=OWNER, kind=kind), say)
 
 
 def describe_scores(result: ScoreResult, say: Translator) -> str:
@@ -169,20 +190,20 @@ def _draw_to_file(studio: Studio, request: GenerateRequest, out: Path, say: Tran
 
 
 def _draw(studio: Studio, request: GenerateRequest, say: Translator) -> DrawnPictures:
-    job = studio.jobs.submit(lambda context: draw_pictures(studio, request, context), owner=_OWNER, kind="txt2img")
+    job = studio.jobs.submit(lambda context: draw_pictures(studio, request, context), owner=OWNER, kind="txt2img")
     try:
-        return _wait_for(studio, job, say)
+        return wait_for(studio, job, say)
     except JobCancelled:
         return DrawnPictures((), request, 0.0, stopped=True)
 
 
-def _wait_for(studio: Studio, job: Job[T], say: Translator) -> T:
+def wait_for(studio: Studio, job: Job[T], say: Translator) -> T:
     """The job's result, its progress shown meanwhile; Ctrl-C and SIGTERM cancel it (JobCancelled)."""
-    with _terminate_as_interrupt():
+    with terminate_as_interrupt():
         try:
             _follow(job, say)
         except KeyboardInterrupt:
-            studio.jobs.cancel(job.id, _OWNER)
+            studio.jobs.cancel(job.id, OWNER)
         return job.result()
 
 
@@ -198,7 +219,7 @@ def _follow(job: Job[T], say: Translator) -> None:
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
+def terminate_as_interrupt() -> Iterator[None]:
     """SIGTERM ends the work as Ctrl-C does, so that nothing half-made is left behind."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

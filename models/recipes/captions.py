@@ -5,24 +5,28 @@ size before the noun ("a small cat on the left, blue background"), Thai after it
 "แมวขนาดเล็ก ด้านซ้าย พื้นหลังสีน้ำเงิน").
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
 from models.recipes.concepts import LANGUAGES, Concept
-from models.recipes.scenes import BACKGROUNDS, Placed, Scene
+from models.recipes.scenes import BACKGROUNDS, Scene
 
-EN_SIZES = {"small": ("small", "little", "tiny"), "big": ("big", "large", "huge")}
-TH_SIZES = {"small": ("ขนาดเล็ก", "เล็ก"), "big": ("ขนาดใหญ่", "ใหญ่")}
-EN_PLACES = {
+Wordings = Mapping[str, tuple[str, ...]]
+"""What an attribute may be called, the usual words first."""
+
+EN_SIZES: Wordings = {"small": ("small", "little", "tiny"), "big": ("big", "large", "huge")}
+TH_SIZES: Wordings = {"small": ("ขนาดเล็ก", "เล็ก"), "big": ("ขนาดใหญ่", "ใหญ่")}
+EN_PLACES: Wordings = {
     "center": ("in the middle", "in the center"),
     "left": ("on the left",),
     "right": ("on the right",),
     "top": ("at the top", "on top"),
     "bottom": ("at the bottom",),
 }
-TH_PLACES = {
+TH_PLACES: Wordings = {
     "center": ("ตรงกลาง",),
     "left": ("ด้านซ้าย", "ทางซ้าย"),
     "right": ("ด้านขวา", "ทางขวา"),
@@ -53,6 +57,26 @@ def random_mention(rng: np.random.Generator, share: float = 0.5) -> Mention:
     return Mention(bool(size), bool(place), bool(background))
 
 
+@dataclass(frozen=True)
+class Words:
+    """The content words of one caption; what a caption leaves out is empty.
+
+    `places` holds one phrase an object. Which background phrase, which "and" is not content: `write` decides that.
+    """
+
+    language: str
+    nouns: tuple[str, ...]
+    articles: tuple[str, ...] = ()
+    size: str = ""
+    places: tuple[str, ...] = ()
+    colour: str = ""
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether there are two objects."""
+        return len(self.nouns) == 2
+
+
 def describe(
     scene: Scene,
     concepts: Sequence[Concept],
@@ -61,8 +85,7 @@ def describe(
     rng: np.random.Generator | None = None,
 ) -> str:
     """One caption of the scene. Without `rng`: the usual names and the first wording of everything."""
-    write = {"en": _describe_en, "th": _describe_th}[language]
-    return write(scene, concepts, mention, _Chooser(rng))
+    return write(choose_words(scene, concepts, language, mention, rng), rng)
 
 
 class _Chooser:
@@ -72,54 +95,80 @@ class _Chooser:
         self._rng = rng
 
     def __call__(self, options: Sequence[str]) -> str:
-        return options[0] if self._rng is None else options[self._rng.integers(len(options))]
+        return options[0] if self._rng is None else options[int(self._rng.integers(len(options)))]
 
     def name(self, names: Sequence[str]) -> str:
         """Half of the time the usual name, otherwise any."""
         return names[0] if self._rng is None or self._rng.random() < 0.5 else self(names)
 
 
-def _describe_en(scene: Scene, concepts: Sequence[Concept], mention: Mention, choose: _Chooser) -> str:
-    if mention.bare:
-        return " and ".join(choose.name(concepts[placed.concept].names["en"]) for placed in scene.objects)
-    phrases = [_phrase_en(placed, concepts[placed.concept], mention, scene, choose) for placed in scene.objects]
-    text = f" {choose(('and', 'and', 'next to'))} ".join(phrases)
-    if scene.is_pair and mention.place:
-        text = " and ".join(
-            f"{phrase} {EN_PLACES[p.place][0]}" for phrase, p in zip(phrases, scene.objects, strict=True)
+def choose_words(
+    scene: Scene,
+    concepts: Sequence[Concept],
+    language: str,
+    mention: Mention = EVERYTHING,
+    rng: np.random.Generator | None = None,
+) -> Words:
+    """The words for what `mention` says about the scene: synonyms by `rng`, or the usual ones without it."""
+    choose = _Chooser(rng)
+    sizes, places = {"en": (EN_SIZES, EN_PLACES), "th": (TH_SIZES, TH_PLACES)}[language]
+    shown = [concepts[placed.concept] for placed in scene.objects]
+    nouns = [choose.name(concept.names[language]) for concept in shown]
+    size, said_places = "", []
+    first = scene.objects[0]
+    if mention.size and not scene.is_pair and first.size in sizes:
+        size = choose(sizes[first.size])
+    if mention.place and not mention.bare:
+        said_places = [places[p.place][0] if scene.is_pair else choose(places[p.place]) for p in scene.objects]
+    articles = [concept.article_of(size or noun) for concept, noun in zip(shown, nouns, strict=True)]
+    colour = getattr(BACKGROUNDS[scene.background], language) if mention.background else ""
+    return Words(
+        language=language,
+        nouns=tuple(nouns),
+        articles=() if mention.bare or language == "th" else tuple(articles),
+        size=size,
+        places=tuple(said_places),
+        colour=colour,
+    )
+
+
+def write(words: Words, rng: np.random.Generator | None = None) -> str:
+    """The caption with these words. Without `rng`: with the usual words between them."""
+    return {"en": _write_en, "th": _write_th}[words.language](words, _Chooser(rng))
+
+
+def _write_en(words: Words, choose: _Chooser) -> str:
+    phrases = [
+        " ".join(filter(None, parts))
+        for parts in zip_longest(words.articles, (words.size,), words.nouns, words.places, fillvalue="")
+    ]
+    joiner = "and" if words.places or not words.articles else choose(("and", "and", "next to"))
+    text = f" {joiner} ".join(phrases)
+    if words.colour:
+        text += choose(
+            (f" on {article_before(words.colour)} {words.colour} background", f", {words.colour} background")
         )
-    if mention.background:
-        colour = BACKGROUNDS[scene.background].en
-        article = "an" if colour[0] in "aeiou" else "a"
-        text += choose((f" on {article} {colour} background", f", {colour} background"))
-    return choose(("", "", "", "", "", "", "", "a picture of ")) + text
+    return text if not words.articles else choose(("", "", "", "", "", "", "", "a picture of ")) + text
 
 
-def _phrase_en(placed: Placed, concept: Concept, mention: Mention, scene: Scene, choose: _Chooser) -> str:
-    name = choose.name(concept.names["en"])
-    if scene.is_pair:
-        return concept.english_phrase(name)
-    adjective = choose(EN_SIZES[placed.size]) if mention.size and placed.size in EN_SIZES else ""
-    words = f"{adjective} {name}".strip()
-    phrase = f"{concept.article_of(adjective or name)} {words}".strip()
-    return f"{phrase} {choose(EN_PLACES[placed.place])}" if mention.place else phrase
+def article_before(word: str) -> str:
+    """The article "a" or "an", by the first letter."""
+    return "an" if word[0].lower() in "aeiou" else "a"
 
 
-def _describe_th(scene: Scene, concepts: Sequence[Concept], mention: Mention, choose: _Chooser) -> str:
-    names = [choose.name(concepts[placed.concept].names["th"]) for placed in scene.objects]
-    if scene.is_pair:
-        text = choose(("กับ", " กับ ", "และ", " และ ")).join(names)
-        if mention.place and not mention.bare:
-            text = " ".join((names[0], TH_PLACES["left"][0], names[1], TH_PLACES["right"][0]))
+def _write_th(words: Words, choose: _Chooser) -> str:
+    if words.is_pair and words.places:
+        text = " ".join(word for both in zip(words.nouns, words.places, strict=True) for word in both)
+    elif words.is_pair:
+        text = choose(("กับ", " กับ ", "และ", " และ ")).join(words.nouns)
     else:
-        placed = scene.objects[0]
-        text = names[0]
-        if mention.size and placed.size in TH_SIZES:
-            text += choose(("", " ")) + choose(TH_SIZES[placed.size])
-        if mention.place:
-            text += " " + choose(TH_PLACES[placed.place])
-    if mention.background:
-        text += choose((" พื้นหลังสี", " บนพื้นหลังสี", " พื้นสี")) + BACKGROUNDS[scene.background].th
+        text = words.nouns[0]
+        if words.size:
+            text += choose(("", " ")) + words.size
+        if words.places:
+            text += " " + words.places[0]
+    if words.colour:
+        text += choose((" พื้นหลังสี", " บนพื้นหลังสี", " พื้นสี")) + words.colour
     return text
 
 

@@ -2,12 +2,14 @@
 
     python -m models.recipes.evaluate --suite models/emoji
 
+`--parts t5 bart` measures only these and keeps the other figures: for when the rest of the suite has not changed.
 Everything goes through the exported folders and the stock classes, as a user would run them, on seeds and
 compositions that training never saw. The card says what was measured, whatever it is.
 """
 
 import argparse
 import json
+import math
 import platform
 import time
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPModel, CLIPProcessor
@@ -27,15 +30,23 @@ from models.recipes.captions import EVERYTHING, Mention, describe
 from models.recipes.checkpoints import load_checkpoint
 from models.recipes.concepts import LANGUAGES, Concept, load_concepts
 from models.recipes.draw import DEBIAN_FONT, PICTURE_SIZE, SpriteSheet, draw, require_font
+from models.recipes.evaluate_texts import ANSWERS, TextFigures, measure_bart, measure_t5
 from models.recipes.export import EMOJI_FOLDER
+from models.recipes.judge import VitJudge, measure_vit
 from models.recipes.pictures import to_pixels
 from models.recipes.scenes import BACKGROUNDS, Scene, random_layout, random_scene, single
 from models.recipes.train_vae import psnr, reconstruct
+from models.recipes.train_vit import found, random_scenes
 from models.recipes.training import DEFAULT_WORK_DIR, Progress
 
 SEED = 20_000  # far from every seed of training
 STEPS = 20
 BARE = Mention()
+NO_OTHER_JUDGE = "which was trained on the same drawings; it is no outside judge"
+INDEPENDENT_JUDGE = (
+    "except where a row says ViT, which was trained apart from CLIP and the U-Net, on drawings that were bent, "
+    "recoloured and softened"
+)
 
 
 @dataclass
@@ -48,6 +59,14 @@ class Measured:
     zero_shot_synonyms: dict[str, float] = field(default_factory=dict)
     drawn: dict[str, float] = field(default_factory=dict)
     drawn_top5: float = 0.0
+    vit_top1: float = 0.0
+    vit_pairs_top5: float = 0.0
+    drawn_vit: dict[str, float] = field(default_factory=dict)
+    drawn_vit_groups: dict[str, float] = field(default_factory=dict)
+    drawn_vit_pairs: float = 0.0
+    worst_vit: list[str] = field(default_factory=list)
+    t5: TextFigures | None = None
+    bart: TextFigures | None = None
     background: float = 0.0
     held_out_object: float = 0.0
     held_out_background: float = 0.0
@@ -164,44 +183,105 @@ def measure_held_out(suite: Suite, concepts: Sequence[Concept], texts: Tensor, s
     return objects, colours
 
 
-def evaluate(folder: Path, work_dir: Path, font: Path | None, rounds: int) -> Measured:
-    """Measure everything, and draw the contact sheet on the way."""
-    concepts = load_concepts()
-    sheet = SpriteSheet(concepts, require_font(font))
-    suite = Suite(folder)
-    result = Measured(concepts=len(concepts), guidance=suite.guidance, machine=_machine())
-    result.vae_psnr = measure_vae(suite, sheet, count=128)
-    result.zero_shot, result.zero_shot_synonyms = measure_zero_shot(suite, sheet, concepts, rounds=3)
+def measure_drawn_pairs(
+    suite: Suite, judge: VitJudge, concepts: Sequence[Concept], seed: int, count: int = 64
+) -> float:
+    """Share of "a <concept> and a <concept>" pictures with both among the ViT's first five."""
+    scenes = random_scenes(seed, len(concepts), 1, True, count)
+    pictures = suite.generate([describe(scene, concepts, "en", BARE) for scene in scenes], seed)
+    return found(judge.rank(pictures), scenes, 5)
+
+
+def measure_drawn(
+    suite: Suite, judge: VitJudge | None, concepts: Sequence[Concept], rounds: int, result: Measured
+) -> None:
+    """What "a <concept>" draws, judged by CLIP and by the ViT; draws the contact sheet."""
     texts = suite.embed_texts(names(concepts, "en"))
     truth = torch.arange(len(concepts))
-    hits = torch.zeros(len(concepts))
+    by_clip, by_vit = torch.zeros(len(concepts)), torch.zeros(len(concepts))
     for language in LANGUAGES:
-        right = []
+        clip_right, vit_right = [], []
         for turn in range(rounds):
             started = time.perf_counter()
             pictures = suite.generate(names(concepts, language), seed=SEED + 1000 * turn)
             result.seconds_a_picture = (time.perf_counter() - started) / len(concepts)
             ranking = (suite.embed_pictures(pictures) @ texts.T).argsort(-1, descending=True)
-            right.append((ranking[:, 0] == truth).float())
+            clip_right.append((ranking[:, 0] == truth).float())
+            if judge is not None:
+                vit_right.append((judge.rank(pictures)[:, 0] == truth).float())
             if language == "en" and turn == 0:
                 result.drawn_top5 = (ranking[:, :5] == truth[:, None]).any(-1).float().mean().item()
-                write_contact_sheet(folder / "contact_sheet.png", pictures)
-        hits += torch.stack(right).mean(0)
-        result.drawn[language] = torch.stack(right).mean().item()
-    result.worst = [concepts[i].name("en") for i in hits.argsort()[:10].tolist()]
+                write_contact_sheet(suite.folder / "contact_sheet.png", pictures)
+        by_clip += torch.stack(clip_right).mean(0)
+        result.drawn[language] = torch.stack(clip_right).mean().item()
+        if vit_right:
+            by_vit += torch.stack(vit_right).mean(0)
+            result.drawn_vit[language] = torch.stack(vit_right).mean().item()
+    result.worst = [concepts[i].name("en") for i in by_clip.argsort()[:10].tolist()]
+    if judge is not None:
+        result.worst_vit = [concepts[i].name("en") for i in by_vit.argsort(stable=True)[:10].tolist()]
+        for group in dict.fromkeys(concept.group for concept in concepts):
+            members = torch.tensor([concept.group == group for concept in concepts])
+            result.drawn_vit_groups[group] = by_vit[members].mean().item() / len(LANGUAGES)
+        result.drawn_vit_pairs = measure_drawn_pairs(suite, judge, concepts, SEED + 7000)
     result.background = measure_background(suite, concepts, SEED + 5000)
     result.held_out_object, result.held_out_background = measure_held_out(suite, concepts, texts, SEED + 6000)
-    parts = {"clip": suite.clip, "unet": suite.pipeline.unet, "vae": suite.pipeline.vae}
-    parts["text_encoder"] = suite.pipeline.text_encoder
-    result.parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    result.bytes = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
-    for name in ("clip", "vae", "unet"):
+
+
+PARTS = ("vae", "clip", "vit", "t5", "bart", "drawn")
+
+
+@torch.no_grad()
+def evaluate(folder: Path, work_dir: Path, font: Path | None, rounds: int, parts: Sequence[str] = PARTS) -> Measured:
+    """Measure the parts that the suite has; figures of others stay what they were."""
+    concepts = load_concepts()
+    sheet = SpriteSheet(concepts, require_font(font))
+    suite = Suite(folder)
+    result = read_measured(folder / "measured.json")
+    result.concepts, result.guidance, result.machine = len(concepts), suite.guidance, _machine()
+    judge = VitJudge(folder / "vit") if (folder / "vit").is_dir() else None
+    if "vae" in parts:
+        result.vae_psnr = measure_vae(suite, sheet, count=128)
+    if "clip" in parts:
+        result.zero_shot, result.zero_shot_synonyms = measure_zero_shot(suite, sheet, concepts, rounds=3)
+    if "vit" in parts and judge is not None:
+        result.vit_top1, result.vit_pairs_top5 = measure_vit(judge, sheet, SEED + 2)
+    if "t5" in parts and (folder / "t5").is_dir():
+        result.t5 = measure_t5(folder / "t5", concepts, SEED + 8000)
+    if "bart" in parts and (folder / "bart").is_dir():
+        result.bart = measure_bart(folder / "bart", concepts, SEED + 9000)
+    if "drawn" in parts:
+        measure_drawn(suite, judge, concepts, rounds, result)
+    result.parameters = {file.parent.name: _parameters_in(file) for file in _weights(folder)}
+    result.bytes = sum(file.stat().st_size for file in _weights(folder))
+    for name in ("clip", "vae", "unet", "vit", "t5", "bart"):
         state = load_checkpoint(work_dir / f"{name}.pt")
         if state is not None:
             progress = Progress(**state["progress"])
             result.training_minutes[name] = progress.total_seconds / 60
             result.training_steps[name] = progress.total_steps
     return result
+
+
+def read_measured(file: Path) -> Measured:
+    """The figures of the last time, or none."""
+    if not file.exists():
+        return Measured()
+    figures = json.loads(file.read_text("utf-8"))
+    for name in ("t5", "bart"):
+        if figures.get(name):
+            figures[name] = TextFigures(**figures[name])
+    return Measured(**figures)
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The networks' files; recorded runs in `traces` are safetensors too."""
+    return [file for file in sorted(folder.rglob("*.safetensors")) if "traces" not in file.relative_to(folder).parts]
+
+
+def _parameters_in(file: Path) -> int:
+    with safe_open(file, "pt") as weights:
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
 
 
 def write_contact_sheet(path: Path, pictures: Sequence[Image.Image], columns: int = 16, size: int = 64) -> None:
@@ -240,6 +320,8 @@ def _card(result: Measured) -> str:
         "held_out_object": f"{result.held_out_object:.1%}",
         "held_out_background": f"{result.held_out_background:.1%}",
         "worst": ", ".join(result.worst),
+        "judge": INDEPENDENT_JUDGE if result.vit_top1 else NO_OTHER_JUDGE,
+        "second_part": "\n".join(f"| {what} | {share} |" for what, share in _second_part(result)),
         "seconds": f"{result.seconds_a_picture:.1f}",
         "parts": parts,
         "training": training,
@@ -249,6 +331,37 @@ def _card(result: Measured) -> str:
         "guidance": result.guidance,
     }
     return template.format(**values)
+
+
+def _second_part(result: Measured) -> list[tuple[str, str]]:
+    """The rows of ViT, T5 and BART: what has not been measured has none."""
+    rows: list[tuple[str, str]] = []
+    if result.vit_top1:
+        rows += [
+            ("ViT: held-out drawings of one object, top-1", f"{result.vit_top1:.1%}"),
+            ("ViT: held-out drawings of two objects, both in the top 5", f"{result.vit_pairs_top5:.1%}"),
+        ]
+    if result.drawn_vit:
+        both = " / ".join(f"{result.drawn_vit[language]:.1%}" for language in LANGUAGES)
+        groups = ", ".join(f"{group} {share:.0%}" for group, share in result.drawn_vit_groups.items())
+        rows += [
+            ('Pictures of "a <concept>" that the ViT recognises, English / Thai prompts', both),
+            ("The same by group", groups),
+            ("Pictures of two concepts, both in the ViT's top 5", f"{result.drawn_vit_pairs:.1%}"),
+            ("Ten weakest concepts by the ViT", ", ".join(result.worst_vit)),
+        ]
+    if result.t5:
+        wordings = {"translate": "Thai to English", "shorten": "shortening", "expand": "expanding"}
+        rows += [(f"T5: {wordings[task]}, exact match", f"{share:.1%}") for task, share in result.t5.exact.items()]
+    if result.bart:
+        exact = dict(result.bart.exact)
+        kinds = ", ".join(f"{kind} {share:.1%}" for kind, share in exact.items() if kind != "all")
+        rows += [
+            ("BART: noisy captions in both languages, exact match", f"{exact['all']:.1%} ({kinds})"),
+            (f"BART: two masks filled {ANSWERS} times by sampling: different answers", f"{result.bart.distinct:.1%}"),
+            ("BART: those answers that keep the noun and name a colour", f"{result.bart.kept:.1%}"),
+        ]
+    return rows
 
 
 def _machine() -> str:
@@ -267,8 +380,9 @@ def main() -> None:
     parser.add_argument("--work-dir", type=Path, default=DEFAULT_WORK_DIR, help="checkpoints (default: %(default)s)")
     parser.add_argument("--font", type=Path, help=f"NotoColorEmoji.ttf (default: {DEBIAN_FONT})")
     parser.add_argument("--rounds", type=int, default=1, help="pictures a concept and language (%(default)s)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")
     flags = parser.parse_args()
-    write_card(flags.suite, evaluate(flags.suite, flags.work_dir, flags.font, flags.rounds))
+    write_card(flags.suite, evaluate(flags.suite, flags.work_dir, flags.font, flags.rounds, flags.parts))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,25 @@
-"""The three networks: their sizes, and how to build them with fresh weights."""
+"""The networks: their sizes, and how to build them with fresh weights."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from models.recipes.draw import PICTURE_SIZE
+from models.recipes.text_tokenizer import BART_POSITIONS
 from models.recipes.tokenizer import POSITIONS
 
 LATENT_SIZE = PICTURE_SIZE // 8
@@ -112,4 +126,95 @@ def build_scheduler() -> DDIMScheduler:
         set_alpha_to_one=False,
         steps_offset=1,
         prediction_type="v_prediction",
+    )
+
+
+@dataclass(frozen=True)
+class TextShape:
+    """Sizes of an encoder and decoder for captions; as many layers in each."""
+
+    width: int = 128
+    layers: int = 3
+    heads: int = 4
+    inner_width: int = 384
+
+
+LONGEST_CAPTION = 64  # tokens that `generate` writes at most; captions have 19
+
+
+def build_t5(tokenizer: PreTrainedTokenizerFast, shape: TextShape) -> T5ForConditionalGeneration:
+    """A `T5ForConditionalGeneration` with fresh weights that starts from the padding token, as T5 does."""
+    tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    model = T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=shape.width,
+            d_kv=shape.width // shape.heads,
+            d_ff=shape.inner_width,
+            num_layers=shape.layers,
+            num_heads=shape.heads,
+            dropout_rate=0.0,
+            decoder_start_token_id=tokenizer.pad_token_id,
+            **tokens,
+        )
+    )
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=tokenizer.pad_token_id, max_new_tokens=LONGEST_CAPTION, **tokens
+    )
+    return model
+
+
+def build_bart(tokenizer: PreTrainedTokenizerFast, shape: TextShape) -> BartForConditionalGeneration:
+    """A `BartForConditionalGeneration` with fresh weights that starts from the end token, as BART does."""
+    tokens = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": tokenizer.eos_token_id,
+        "forced_eos_token_id": tokenizer.eos_token_id,
+    }
+    model = BartForConditionalGeneration(
+        BartConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=BART_POSITIONS,
+            d_model=shape.width,
+            encoder_layers=shape.layers,
+            decoder_layers=shape.layers,
+            encoder_attention_heads=shape.heads,
+            decoder_attention_heads=shape.heads,
+            encoder_ffn_dim=shape.inner_width,
+            decoder_ffn_dim=shape.inner_width,
+            dropout=0.0,
+            scale_embedding=True,
+            **tokens,
+        )
+    )
+    model.generation_config = GenerationConfig(max_new_tokens=LONGEST_CAPTION, **tokens)
+    return model
+
+
+@dataclass(frozen=True)
+class VitShape:
+    """Sizes of the classifier."""
+
+    width: int = 160
+    layers: int = 4
+    heads: int = 4
+    patch: int = 16
+
+
+def build_vit(labels: Sequence[str], shape: VitShape) -> ViTForImageClassification:
+    """A `ViTForImageClassification` with fresh weights over these labels."""
+    return ViTForImageClassification(
+        ViTConfig(
+            hidden_size=shape.width,
+            intermediate_size=4 * shape.width,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            image_size=PICTURE_SIZE,
+            patch_size=shape.patch,
+            initializer_range=shape.width**-0.5,  # the class's 0.02 suits widths near 1,000
+            id2label=dict(enumerate(labels)),
+            label2id={label: number for number, label in enumerate(labels)},
+        )
     )

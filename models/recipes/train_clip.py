@@ -49,10 +49,9 @@ from models.recipes.training import (
     LearningRate,
     Progress,
     Run,
-    fit,
-    make_accelerator,
     run_arguments,
     run_from,
+    run_task,
 )
 
 ATTRIBUTES = ("background", "size", "place")
@@ -381,8 +380,7 @@ class ClipTask:
 
 def train(config: ClipTraining, run: Run) -> Progress:
     """Train, or go on training, until the time budget is used."""
-    accelerator = make_accelerator(run.threads)
-    return fit(ClipTask(config, run, accelerator), run, config.rate, accelerator)
+    return run_task(lambda accelerator: ClipTask(config, run, accelerator), run, config.rate)
 
 
 def main() -> None:

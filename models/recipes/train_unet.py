@@ -9,7 +9,7 @@ without a classifier. The curriculum goes from single centred objects to sizes a
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,18 @@ from models.recipes.concepts import load_concepts
 from models.recipes.optimizers import MuonAdamW
 from models.recipes.pictures import to_pictures
 from models.recipes.shapes import LATENT_SIZE, UnetShape, build_scheduler, build_unet
-from models.recipes.trained import load_trained_clip, load_trained_vae
+from models.recipes.trained import is_trained, load_trained_clip, load_trained_unet, load_trained_vae
 from models.recipes.training import (
     LearningRate,
     MovingAverage,
     Progress,
     Run,
-    fit,
-    make_accelerator,
+    averaged_state,
+    load_averaged_state,
     run_arguments,
     run_from,
+    run_task,
+    step_all,
 )
 from models.recipes.unet_cache import KINDS, encode_captions
 
@@ -138,10 +140,10 @@ def sample(unet: UNet2DConditionModel, text: Tensor, empty: Tensor, steps: int, 
 class Probe:
     """Draws some concepts and asks CLIP what they are."""
 
-    def __init__(self, work_dir: Path, device: torch.device, count: int = 64) -> None:
+    def __init__(self, run: Run, device: torch.device, count: int = 64) -> None:
         concepts = load_concepts()
-        self._work_dir = work_dir
-        self._clip, tokenizer = load_trained_clip(work_dir)
+        self._run = run
+        self._clip, tokenizer = load_trained_clip(run.work_dir, run.exported)
         self._clip.to(device)
         names = [concept.english_phrase(concept.name("en")) for concept in concepts]
         tokens = tokenizer(names, padding=True, return_tensors="pt").to(device)
@@ -155,14 +157,14 @@ class Probe:
     @torch.no_grad()
     def __call__(self, unet: UNet2DConditionModel, guidance: float = 4.0) -> float:
         """Share of pictures recognised as what was asked for; leaves the pictures in `unet_probe.png`."""
-        vae = load_trained_vae(self._work_dir).to(self._text.device)
+        vae = load_trained_vae(self._run.work_dir, self._run.exported).to(self._text.device)
         latents = sample(unet, self._text, self._empty, steps=12, guidance=guidance, seed=0)
         pixels = vae.decode(latents / vae.config.scaling_factor).sample.clamp(-1, 1)
         image = functional.normalize(self._clip.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
         pictures = to_pictures(pixels)
         rows = [np.concatenate(pictures[i : i + 16], axis=1) for i in range(0, len(pictures) // 16 * 16, 16)]
         if rows:
-            Image.fromarray(np.concatenate(rows)).save(self._work_dir / "unet_probe.png")
+            Image.fromarray(np.concatenate(rows)).save(self._run.work_dir / "unet_probe.png")
         return ((image @ self._names.T).argmax(-1) == self._chosen).float().mean().item()
 
 
@@ -194,7 +196,10 @@ class UnetTask:
         if not len(self._shards):
             raise FileNotFoundError(f"no shards in {run.work_dir}: run `python -m models.recipes.unet_cache` first")
         torch.manual_seed(config.seed)
-        self._bare = build_unet(config.shape)
+        if run.exported is not None and not is_trained(run.work_dir, self.name):
+            self._bare = load_trained_unet(run.work_dir, run.exported).train()
+        else:
+            self._bare = build_unet(config.shape)
         if accelerator.device.type == "cpu":
             self._bare.set_attn_processor(MatmulAttention())
         self._unet = accelerator.prepare(self._bare)
@@ -202,7 +207,7 @@ class UnetTask:
         self._scheduler = build_scheduler()
         self.optimizer = MuonAdamW(self._bare, config.rate.peak)
         self.batch_size = run.batch or (512 if accelerator.device.type == "cuda" else 32)
-        self._probe = Probe(run.work_dir, accelerator.device)
+        self._probe = Probe(run, accelerator.device)
         self._reseed(0)
 
     def _reseed(self, step: int) -> None:
@@ -217,11 +222,7 @@ class UnetTask:
         device = self._accelerator.device
         with self._accelerator.autocast():
             loss = diffusion_loss(self._unet, batch.latents.to(device), batch.text.to(device), self._scheduler)
-        self._accelerator.backward(loss)
-        self._accelerator.clip_grad_norm_(self._bare.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self._average.update(self._bare)
+        step_all(self._accelerator, self.optimizer, self._bare, self._average, loss)
         return {"loss": loss.item()}
 
     def probe(self) -> dict[str, float]:
@@ -232,33 +233,18 @@ class UnetTask:
 
     def state_dict(self) -> dict[str, Any]:
         """See `training.Task`."""
-        return {
-            "model": self._bare.state_dict(),
-            "average": self._average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "shape": asdict(self._config.shape),
-        }
+        return averaged_state(self._bare, self._average, self.optimizer, self._config.shape)
 
     def load_state_dict(self, state: dict[str, Any], same_phase: bool) -> None:
         """See `training.Task`."""
-        self._bare.load_state_dict(state["model"])
-        self._average.load_state_dict(state["average"])
-        if same_phase:
-            self.optimizer.load_state_dict(state["optimizer"])
+        load_averaged_state(state, self._bare, self._average, self.optimizer, same_phase)
         self._reseed(state["progress"]["step"])
 
 
 def train(config: UnetTraining, run: Run) -> Progress:
     """Train, or go on training, until the time budget is used."""
-    accelerator = make_accelerator(run.threads)
-    return fit(UnetTask(config, run, accelerator), run, config.rate, accelerator)
-
-
-def main() -> None:
-    """Read the flags and train."""
-    flags = run_arguments(__doc__, minutes=90).parse_args()
-    train(UnetTraining(), run_from(flags))
+    return run_task(lambda accelerator: UnetTask(config, run, accelerator), run, config.rate)
 
 
 if __name__ == "__main__":
-    main()
+    train(UnetTraining(), run_from(run_arguments(__doc__, minutes=90).parse_args()))

@@ -12,7 +12,7 @@ background.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,15 +27,18 @@ from models.recipes.optimizers import MuonAdamW
 from models.recipes.pictures import to_pixels
 from models.recipes.scenes import random_scene
 from models.recipes.shapes import VaeShape, build_vae
+from models.recipes.trained import is_trained, load_trained_vae
 from models.recipes.training import (
     LearningRate,
     MovingAverage,
     Progress,
     Run,
-    fit,
-    make_accelerator,
+    averaged_state,
+    load_averaged_state,
     run_arguments,
     run_from,
+    run_task,
+    step_all,
 )
 
 CROP_SIZE = 64
@@ -151,14 +154,17 @@ class VaeTask:
         self._accelerator = accelerator
         self._sheet = SpriteSheet(load_concepts(), require_font(run.font))
         torch.manual_seed(config.seed)
-        self._bare = build_vae(config.shape)
+        self._scaling_factor = 1.0
+        if run.exported is not None and not is_trained(run.work_dir, self.name):
+            self._bare = load_trained_vae(run.work_dir, run.exported).train()
+            self._scaling_factor = self._bare.config.scaling_factor
+        else:
+            self._bare = build_vae(config.shape)
         if config.freeze_encoder:
             self._bare.encoder.requires_grad_(False)
             self._bare.quant_conv.requires_grad_(False)
         self._vae = accelerator.prepare(self._bare)
-        self._trained = [p for p in self._bare.parameters() if p.requires_grad]
         self._average = MovingAverage(self._bare)
-        self._scaling_factor = 1.0
         self.optimizer = MuonAdamW(self._bare, config.rate.peak)
         self.batch_size = run.batch or (256 if accelerator.device.type == "cuda" else 8)
         self._reseed(0)
@@ -176,11 +182,7 @@ class VaeTask:
         pixels = self._pictures.whole(count) if whole else self._pictures.crops(count)
         with self._accelerator.autocast():
             loss, mse = vae_loss(self._vae, pixels.to(self._accelerator.device), self._config.kl_weight)
-        self._accelerator.backward(loss)
-        self._accelerator.clip_grad_norm_(self._trained, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self._average.update(self._bare)
+        step_all(self._accelerator, self.optimizer, self._bare, self._average, loss)
         return {"loss": loss.item(), "mse": mse}
 
     def probe(self) -> dict[str, float]:
@@ -191,22 +193,16 @@ class VaeTask:
 
     def state_dict(self) -> dict[str, Any]:
         """See `training.Task`."""
-        return {
-            "model": self._bare.state_dict(),
-            "average": self._average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "shape": asdict(self._config.shape),
-            "scaling_factor": self._scaling_factor,
-        }
+        return averaged_state(
+            self._bare, self._average, self.optimizer, self._config.shape, scaling_factor=self._scaling_factor
+        )
 
     def load_state_dict(self, state: dict[str, Any], same_phase: bool) -> None:
         """See `training.Task`."""
         self._scaling_factor = state["scaling_factor"]
         self._reseed(state["progress"]["step"])
         if same_phase:
-            self._bare.load_state_dict(state["model"])
-            self._average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_averaged_state(state, self._bare, self._average, self.optimizer, same_phase)
             return
         self._bare.load_state_dict(state["average"]["weights"])
         if self._config.freeze_encoder:
@@ -217,8 +213,7 @@ class VaeTask:
 
 def train(config: VaeTraining, run: Run) -> Progress:
     """Train, or go on training, until the time budget is used."""
-    accelerator = make_accelerator(run.threads)
-    return fit(VaeTask(config, run, accelerator), run, config.rate, accelerator)
+    return run_task(lambda accelerator: VaeTask(config, run, accelerator), run, config.rate)
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""What the three trainers share: the time budget, the learning rate, moving averages, the device and the log."""
+"""What the trainers share: the time budget, the learning rate, moving averages, the device and the log."""
 
 import argparse
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,11 +19,15 @@ from models.recipes.draw import DEBIAN_FONT
 from models.recipes.optimizers import MuonAdamW
 
 DEFAULT_WORK_DIR = Path(__file__).with_name("work")
+EMOJI_FOLDER = Path(__file__).parent.parent / "emoji"
 
 
 @dataclass(frozen=True)
 class Run:
-    """How long and where to train. `minutes` counts over all runs of a phase, so a resumed run goes on where it was."""
+    """How long and where to train. `minutes` counts over all runs of a phase, so a resumed run goes on where it was.
+
+    Without a checkpoint, training starts from the exported suite in `exported`, or from nothing where that is None.
+    """
 
     work_dir: Path = DEFAULT_WORK_DIR
     minutes: float = 60
@@ -32,6 +36,7 @@ class Run:
     threads: int | None = None
     max_steps: int | None = None
     checkpoint_minutes: float = 3
+    exported: Path | None = None
 
     def checkpoint(self, name: str) -> Path:
         """Where the model called `name` keeps its state."""
@@ -119,6 +124,45 @@ class MovingAverage:
             yield
         finally:
             model.load_state_dict(own)
+
+
+def step_all(
+    accelerator: Accelerator,
+    optimizer: MuonAdamW,
+    model: torch.nn.Module,
+    average: MovingAverage | None,
+    loss: torch.Tensor,
+) -> None:
+    """Backward, clip the gradients at norm 1, step, and take the new weights into the average."""
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    if average is not None:
+        average.update(model)
+
+
+def averaged_state(
+    model: torch.nn.Module, average: MovingAverage, optimizer: MuonAdamW, shape: Any, **more: Any
+) -> dict[str, Any]:
+    """What the checkpoint of a network with a moving average holds; `shape` is the dataclass of its sizes."""
+    return {
+        "model": model.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "shape": asdict(shape),
+        **more,
+    }
+
+
+def load_averaged_state(
+    state: dict[str, Any], model: torch.nn.Module, average: MovingAverage, optimizer: MuonAdamW, same_phase: bool
+) -> None:
+    """Take it back; a new phase starts with a new optimizer."""
+    model.load_state_dict(state["model"])
+    average.load_state_dict(state["average"])
+    if same_phase:
+        optimizer.load_state_dict(state["optimizer"])
 
 
 def make_accelerator(threads: int | None = None) -> Accelerator:
@@ -213,6 +257,12 @@ def fit(task: Task, run: Run, rate: LearningRate, accelerator: Accelerator) -> P
     return progress
 
 
+def run_task(make: Callable[[Accelerator], Task], run: Run, rate: LearningRate) -> Progress:
+    """Make the task on the device there is, and `fit` it."""
+    accelerator = make_accelerator(run.threads)
+    return fit(make(accelerator), run, rate, accelerator)
+
+
 def _agree(seconds: float, accelerator: Accelerator) -> float:
     """The first process's clock, so that all of them stop at the same step."""
     if accelerator.num_processes == 1:
@@ -251,6 +301,14 @@ def run_arguments(description: str | None, minutes: float) -> argparse.ArgumentP
     parser.add_argument("--font", type=Path, help=f"NotoColorEmoji.ttf (default: {DEBIAN_FONT})")
     parser.add_argument("--batch", type=int, help="samples a step (default: by device)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    parser.add_argument(
+        "--start-from-exported",
+        dest="exported",
+        type=Path,
+        nargs="?",
+        const=EMOJI_FOLDER,
+        help=f"a suite whose weights stand in for checkpoints that are missing (default: {EMOJI_FOLDER})",
+    )
     parser.add_argument("--max-steps", type=int, help="stop after so many steps in this run")
     return parser
 

@@ -112,6 +112,7 @@ class CacheBuild:
     batch: int = 6144
     font: Path | None = None
     threads: int | None = None
+    exported: Path | None = None
 
     def shard_file(self, index: int) -> Path:
         """Where a shard lies."""
@@ -124,8 +125,8 @@ def build(config: CacheBuild) -> None:
     log = make_logger("unet_cache", config.work_dir)
     concepts = load_concepts()
     sheet = SpriteSheet(concepts, require_font(config.font))
-    clip, tokenizer = load_trained_clip(config.work_dir)
-    vae = load_trained_vae(config.work_dir).to(accelerator.device).eval()
+    clip, tokenizer = load_trained_clip(config.work_dir, config.exported)
+    vae = load_trained_vae(config.work_dir, config.exported).to(accelerator.device).eval()
     text_model = clip.text_model.to(accelerator.device).eval()
     made_by = {"latents": fingerprint(vae.encoder, vae.quant_conv), "text": fingerprint(text_model)}
     for index in range(config.shards):
@@ -162,7 +163,8 @@ def main() -> None:
     parser = run_arguments(__doc__, minutes=0)
     parser.add_argument("--shards", type=int, default=CacheBuild.shards)
     flags = parser.parse_args()
-    build(CacheBuild(flags.work_dir, flags.shards, flags.batch or CacheBuild.batch, flags.font, flags.threads))
+    batch = flags.batch or CacheBuild.batch
+    build(CacheBuild(flags.work_dir, flags.shards, batch, flags.font, flags.threads, flags.exported))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
 from webui.clip.cache import EmbeddingCache
-from webui.clip.embed import ClipParts, Encoder
+from webui.clip.encoder import ClipParts, Encoder
 
 EMOJI_CLIP = Path(__file__).resolve().parents[2] / "models" / "emoji" / "clip"
 

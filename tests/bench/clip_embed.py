@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from tests.bench._clip import fresh_encoder, load_emoji_clip, write_photographs
-from webui.clip.embed import ClipParts, embed_pictures, embed_texts
+from webui.clip.embed import embed_pictures, embed_texts
+from webui.clip.encoder import ClipParts
 from webui.clip.similarity import unit
 from webui.vision.pictures import PictureFile
 

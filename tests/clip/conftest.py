@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from tests.clip.samples import png
-from webui.clip.embed import ClipParts, Encoder
+from webui.clip.encoder import ClipParts, Encoder
 from webui.clip.tokens import byte_alphabet
 from webui.vision.pictures import PictureFile
 

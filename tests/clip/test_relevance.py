@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from tests.clip.samples import png
-from webui.clip.embed import Encoder, picture_inputs, prepare_picture
+from webui.clip.encoder import Encoder
+from webui.clip.prepare import picture_inputs, prepare_picture
 from webui.clip.relevance import Relevance, deletion_curve, explain
 from webui.clip.score import score
-from webui.errors import UserError
 from webui.vision.deletion import DeletionCurve
 from webui.vision.twin import eager_twin
 
@@ -80,9 +80,18 @@ def test_fewer_layers_explain_less(encoder: Encoder, relevance: Relevance) -> No
     assert last.patches.sum() < relevance.patches.sum()
 
 
-def test_a_model_without_class_token_says_so(siglip_encoder: Encoder) -> None:
-    with pytest.raises(UserError, match=r"error\.relevance_needs_class_token"):
-        explain(siglip_encoder, png(), "a cat")
+def test_a_siglip_is_explained_through_its_pooling(siglip_encoder: Encoder) -> None:
+    """The opened pooling gives the cosine of the stock class."""
+    found = explain(siglip_encoder, png(60, 40), "a cat")
+    assert found.cosine == pytest.approx(
+        score(siglip_encoder, [png(60, 40)], ["a cat"]).similarity.cosine[0, 0], abs=1e-5
+    )
+    assert found.patches.shape == (4, 4)
+    assert (found.patches >= 0).all()
+    assert found.patches.sum() > 0
+    assert found.pieces.shape == (len(found.tokens.pieces),)
+    curve = deletion_curve(siglip_encoder, png(60, 40), "a cat", found.patches, steps=4, random_orders=2)
+    assert curve.relevant[0] == pytest.approx(found.cosine, abs=1e-5)
 
 
 def test_deletion_curves_start_and_end_together(encoder: Encoder, relevance: Relevance) -> None:

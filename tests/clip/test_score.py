@@ -13,7 +13,8 @@ from PIL import Image
 
 from tests.clip.samples import png
 from webui.clip.cache import Embedded, EmbeddingCache, EmbeddingKey
-from webui.clip.embed import ClipParts, Encoder, embed_pictures, embed_texts
+from webui.clip.embed import embed_pictures, embed_texts
+from webui.clip.encoder import ClipParts, Encoder
 from webui.clip.request import ScoreLimits, ScoreRequest, check_score_request, read_texts
 from webui.clip.score import score, score_as_csv, score_as_dict
 from webui.clip.similarity import ranking, unit

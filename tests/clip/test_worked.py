@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tests.clip.samples import png
-from webui.clip.embed import Encoder
+from webui.clip.encoder import Encoder
 from webui.clip.similarity import ScoreHead
 from webui.clip.worked import ModelCheck, PatchGrid, WorkedExample, worked_example
 

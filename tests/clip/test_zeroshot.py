@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from webui.clip.embed import Encoder, embed_pictures, embed_texts
+from webui.clip.embed import embed_pictures, embed_texts
+from webui.clip.encoder import Encoder
 from webui.clip.similarity import ScoreHead, unit
 from webui.clip.zeroshot import (
     ZeroShot,

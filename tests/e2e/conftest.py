@@ -12,13 +12,15 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_pla
 
 from tests.e2e.driver import CreateDriver
 from tests.e2e.served import Served, launch_chromium, serve
+from tests.tiny import save_tiny_vit
 
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline_folder: Path) -> Path:
-    """A models folder as a user may have it: one model of their own beside the bundled suite."""
+    """A models folder as a user may have it: models of their own beside the bundled suite."""
     folder = tmp_path_factory.mktemp("models")
     shutil.copytree(tiny_pipeline_folder, folder / "tiny")
+    save_tiny_vit(folder / "tiny-vit")
     return folder
 
 

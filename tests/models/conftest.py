@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from models.recipes import train_clip, train_unet, train_vae, unet_cache
+from models.recipes import train_bart, train_clip, train_t5, train_unet, train_vae, train_vit, unet_cache
 from models.recipes.concepts import Concept, load_concepts
 from models.recipes.draw import DEBIAN_FONT, SpriteSheet
-from tests.models.tiny import TINY_CLIP, TINY_UNET, TINY_VAE, tiny_run
+from tests.models.tiny import TINY_CLIP, TINY_TEXT, TINY_UNET, TINY_VAE, TINY_VIT, tiny_run
 
 
 @pytest.fixture(scope="session")
@@ -31,4 +31,7 @@ def trained_dir(tmp_path_factory: pytest.TempPathFactory, sheet: SpriteSheet) ->
     train_vae.train(TINY_VAE, run)
     unet_cache.build(unet_cache.CacheBuild(folder, shards=1, batch=8, threads=1))
     train_unet.train(TINY_UNET, run)
+    train_vit.train(TINY_VIT, run)
+    train_t5.train(TINY_TEXT, run)
+    train_bart.train(TINY_TEXT, run)
     return folder

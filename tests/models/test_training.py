@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from models.recipes.checkpoints import load_checkpoint
-from models.recipes.optimizers import MuonAdamW
+from models.recipes.optimizers import Muon, MuonAdamW
 from models.recipes.shapes import VaeShape, build_vae
 from models.recipes.train_unet import curriculum
 from models.recipes.train_vae import normalise_latents, reconstruct
@@ -98,6 +98,22 @@ def test_muon_steps_convolutions_in_place_and_leaves_edges_to_adamw() -> None:
     optimizer.step()
     assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
     assert len(optimizer.state_dict()["muon"]["state"]) == 1
+
+
+@pytest.mark.parametrize("shape", [(6, 10), (10, 6), (4, 3, 3, 3)])
+def test_muon_makes_the_steps_of_torchs_muon(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(shape, generator=generator)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.flatten(1).clone())
+    muon = Muon([ours], lr=0.01, weight_decay=0.1)
+    reference = torch.optim.Muon([theirs], lr=0.01, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    for _ in range(5):
+        ours.grad = torch.randn(shape, generator=generator)
+        theirs.grad = ours.grad.flatten(1).clone()
+        muon.step()
+        reference.step()
+    assert torch.allclose(ours.flatten(1), theirs, atol=1e-3)  # theirs orthogonalises in bfloat16
+    assert (ours - start).abs().max() > 0.01
 
 
 def test_a_moving_average_is_swapped_in_and_out() -> None:

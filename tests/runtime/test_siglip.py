@@ -141,6 +141,8 @@ def test_a_vocabulary_that_is_too_large_is_refused(tmp_path: Path, context: JobC
         studio.close()
 
 
-def test_relevance_says_what_it_needs(studio: Studio, context: JobContext) -> None:
-    with pytest.raises(UserError, match="relevance_needs_class_token"):
-        explain_score(studio, CellRequest(png(), "a cat", "siglip"), context)
+def test_relevance_knows_pictures_of_one_size(studio: Studio, context: JobContext) -> None:
+    explained = explain_score(studio, CellRequest(png(), "a cat", "siglip2-fixed"), context)
+    assert explained.relevance.patches.shape == (4, 4)
+    with pytest.raises(UserError, match="relevance_needs_one_size"):
+        explain_score(studio, CellRequest(png(), "a cat", "siglip2-naflex"), context)

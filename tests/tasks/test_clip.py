@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tests.clip.conftest import clip, tokenizer
 from tests.clip.samples import picture, png
 from webui.cli import build_app, run
-from webui.clip.embed import ClipParts
+from webui.clip.encoder import ClipParts
 from webui.clip.request import CellRequest, NearestRequest, ScoreRequest, ZeroShotRequest
 from webui.errors import UserError
 from webui.i18n import load_messages

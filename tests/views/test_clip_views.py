@@ -10,7 +10,8 @@ import pytest
 
 from tests.clip.samples import png
 from webui.clip.calculator import TUTORIAL_PICTURE, TUTORIAL_TEXTS, NamedVector, calculate
-from webui.clip.embed import EmbeddedPicture, Encoder
+from webui.clip.embed import EmbeddedPicture
+from webui.clip.encoder import Encoder
 from webui.clip.projection import project
 from webui.clip.relevance import deletion_curve, explain
 from webui.clip.score import ScoreResult, score

@@ -17,18 +17,24 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from webui.api.inside import read_trace_request, recording_of
 from webui.api.score import read_body, read_score_request
+from webui.api.search import read_search_request
 from webui.api.vision import CHECK, read_check_request, read_classify_request
 from webui.diffusion.request_values import request_from_values
 from webui.diffusion.samplers import SAMPLERS
 from webui.errors import UserError
 from webui.i18n import LANGUAGES, Language
+from webui.prompts.request import prompt_request_from_values
 from webui.runtime.catalog import CLIP, TXT2IMG, VIT, CatalogEntry
 from webui.runtime.jobs import Job, JobState, Published
 from webui.security import Login
 from webui.store.gallery import SavedPicture
 from webui.studio import Studio
 from webui.tasks.clip import check_score, score_pictures
+from webui.tasks.inside import TRACE, prepare_trace, record_run
+from webui.tasks.prompt import PROMPT, answer_as_dict, check_prompt, rewrite_prompt
+from webui.tasks.search import check_search, found_as_dict, search_pictures
 from webui.tasks.txt2img import draw_pictures, prepare_request
 from webui.tasks.vision import check_before_checking, check_classify, check_pictures, classify_pictures
 
@@ -42,6 +48,7 @@ _STATUS: Final[Mapping[str, int]] = {
     "error.not_logged_in": 401,
     "error.unknown_job": 404,
     "error.unknown_picture": 404,
+    "error.no_recording": 404,
     "error.body_too_large": 413,
     "error.queue_full": 429,
     "error.queue_full_for_owner": 429,
@@ -57,9 +64,13 @@ def api_routes(studio: Studio, login: Login | None) -> list[Route]:
         ("GET", "/samplers", api.samplers),
         ("POST", "/generate", api.generate),
         ("POST", "/score", api.score),
+        ("POST", "/search", api.search),
         ("POST", "/classify", api.classify),
         ("POST", "/check", api.check),
+        ("POST", "/trace", api.trace),
+        ("POST", "/prompt/{task}", api.prompt),
         ("GET", "/jobs/{job_id}", api.job),
+        ("GET", "/jobs/{job_id}/trace", api.recording),
         ("POST", "/jobs/{job_id}/cancel", api.cancel),
         ("GET", "/jobs/{job_id}/pictures/{index:int}", api.picture),
     )
@@ -114,6 +125,23 @@ class RestApi:
         )
         return _accepted(job)
 
+    async def search(self, request: Request) -> Response:
+        """POST /search: a SearchRequest as JSON; 202 with the job, whose answer has `search` with the results."""
+        body = await read_body(request, self.studio.settings.max_upload_mb << 20)
+        asked = read_search_request(_object_in(body))
+        await run_in_threadpool(check_search, self.studio, asked)
+        job = self.studio.jobs.submit(
+            lambda context: search_pictures(self.studio, asked, context, owner=self._for_owner),
+            owner=_OWNER,
+            kind="search",
+        )
+        return _accepted(job)
+
+    @property
+    def _for_owner(self) -> bool:
+        """Whether callers may see all folders and paths: where only this machine can reach us."""
+        return not self.studio.settings.remote
+
     async def classify(self, request: Request) -> Response:
         """POST /classify: a ClassifyRequest as JSON or a form; 202 with the job, whose answer has `classes`."""
         asked = await read_classify_request(request, self.studio.settings)
@@ -131,6 +159,29 @@ class RestApi:
         await run_in_threadpool(check_before_checking, self.studio, asked)
         job = self.studio.jobs.submit(
             lambda context: check_pictures(self.studio, asked, context), owner=_OWNER, kind=CHECK
+        )
+        return _accepted(job)
+
+    async def trace(self, request: Request) -> Response:
+        """POST /trace: the fields of GenerateRequest and "all_heads"; 202 with the job that records the run."""
+        asked = read_trace_request(await _json_object(request))
+        asked = await run_in_threadpool(prepare_trace, self.studio, asked)
+        job = self.studio.jobs.submit(lambda context: record_run(self.studio, asked, context), owner=_OWNER, kind=TRACE)
+        location = f"{PREFIX}/jobs/{job.id}"
+        answer = {"job": job.id, "url": location, "trace": f"{location}/trace", "parameters": asdict(asked.generate)}
+        return JSONResponse(answer, 202, headers={"Location": location})
+
+    async def recording(self, request: Request) -> Response:
+        """GET /jobs/{id}/trace: the file that `diffuscope inspect` reads, of a job that has recorded."""
+        return await run_in_threadpool(recording_of, self._job(request))
+
+    async def prompt(self, request: Request) -> Response:
+        """POST /prompt/{task}: a PromptRequest as JSON; 202 with the job, whose answer has the candidates when done."""
+        values = await _json_object(request)
+        asked = prompt_request_from_values(request.path_params["task"], values)
+        await run_in_threadpool(check_prompt, self.studio, asked)
+        job = self.studio.jobs.submit(
+            lambda context: rewrite_prompt(self.studio, asked, context), owner=_OWNER, kind=PROMPT
         )
         return _accepted(job)
 
@@ -175,7 +226,15 @@ class RestApi:
             ],
             "error": self._error_of(request, job),
             **_answer(job),
+            **self._found(job),
         }
+
+    def _found(self, job: Job[Any]) -> dict[str, Any]:
+        """What a search job has found; None until it has ended well."""
+        if job.kind != "search":
+            return {}
+        done = job.state is JobState.DONE
+        return {"search": found_as_dict(self.studio, job.result(), owner=self._for_owner) if done else None}
 
     def _error_of(self, request: Request, job: Job[Any]) -> dict[str, str] | None:
         """Why the job failed: a sentence for what the user can put right, a general one for a defect of ours."""
@@ -228,7 +287,10 @@ def _weighted(part: str) -> tuple[str, float]:
 
 async def _json_object(request: Request) -> dict[str, object]:
     """The body as a JSON object; raises UserError for anything else and for a body without measure."""
-    body = await read_body(request, MAX_BODY_BYTES)
+    return _object_in(await read_body(request, MAX_BODY_BYTES))
+
+
+def _object_in(body: bytes) -> dict[str, object]:
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -269,6 +331,7 @@ def _answer(job: Job[Any]) -> dict[str, Any]:
     """What a job of a kind that answers with figures has found; None until it has ended well."""
     described: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
         CLIP: ("scores", _scores), VIT: ("classes", _classes), CHECK: ("check", _check),
+        PROMPT: ("answer", answer_as_dict),
     }  # fmt: skip
     if job.kind not in described:
         return {}

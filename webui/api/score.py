@@ -46,7 +46,7 @@ async def read_pictures(
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         values = _json_object(body)
         _check_fields(values, known)
-        pictures = tuple(_picture(item, place) for place, item in enumerate(_list(values, "pictures"), start=1))
+        pictures = tuple(decoded_picture(item, place) for place, item in enumerate(_list(values, "pictures"), start=1))
         return pictures, {name: value for name, value in values.items() if name != "pictures"}
     form = await _form(request, body, settings)
     try:
@@ -119,7 +119,7 @@ def as_text(value: object, field: str) -> str:
     return value
 
 
-def _picture(item: object, place: int) -> PictureFile:
+def decoded_picture(item: object, place: int) -> PictureFile:
     """{"name", "content"}, or the base64 content alone."""
     named = item if isinstance(item, dict) else {"content": item}
     name = as_text(named.get("name", f"picture-{place}"), "pictures.name")

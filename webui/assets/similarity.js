@@ -36,6 +36,10 @@
     event.stopImmediatePropagation();
     button.click();
   }, true);
+  // What the browser cannot show may still be no picture at all: scoring says which.
+  document.addEventListener("error", (event) => {
+    if (event.target instanceof HTMLImageElement) event.target.closest(".tray li")?.classList.add("unreadable");
+  }, true);
   window.diffuscopeShow = (selector) => {
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     shown(selector)?.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from webui.clip.embed import Encoder, picture_inputs, prepare_picture, text_inputs
+from webui.clip.encoder import Encoder
+from webui.clip.prepare import picture_inputs, prepare_picture, text_inputs
 from webui.clip.similarity import Matrix
 from webui.clip.tokens import TokenizedText, tokenize
 from webui.clip.watch import UNWATCHED, Watch
@@ -49,23 +50,34 @@ def explain(encoder: Encoder, picture: PictureFile, text: str, last_layers: int 
 
     Runs a forward and backward pass of its own over a twin of the model (`eager_twin`); the shared model is only read,
     so others may use it at the same time. `last_layers` counts the layers, from the last, that contribute; None is all.
-    Raises UserError when the picture cannot be read, or the model pools its patches without a class token (SigLIP).
+    CLIP's first token stands for the picture; SigLIP pools its patches by one more attention, which is one more layer
+    here. Raises UserError when the picture cannot be read, or the model takes pictures of any shape (NaFlex).
     """
-    if encoder.is_siglip:
-        raise UserError("error.relevance_needs_class_token", model=encoder.name)
+    if encoder.model.config.model_type == "siglip2":
+        raise UserError("error.relevance_needs_one_size", model=encoder.name)
     prepared = prepare_picture(encoder, picture)
     inputs = {**text_inputs(encoder, [text]), **picture_inputs(encoder, [prepared])}
     twin = eager_twin(encoder.model)
     for tower in (twin.vision_model, twin.text_model):
         tower.embeddings.register_forward_hook(start_gradient)
+    pooling = _OpenPooling(twin.vision_model.head.attention) if encoder.is_siglip else None
+    if pooling is not None:
+        twin.vision_model.head.attention = pooling
     with torch.inference_mode(False), torch.enable_grad():
         output = twin(**inputs, output_attentions=True)
         cosine = (output.image_embeds.float() * output.text_embeds.float()).sum()
         image_attentions = output.vision_model_output.attentions
         text_attentions = output.text_model_output.attentions
-        gradients = torch.autograd.grad(cosine, (*image_attentions, *text_attentions))
+        pooled_by = () if pooling is None else (pooling.weights,)
+        gradients = torch.autograd.grad(cosine, (*image_attentions, *text_attentions, *pooled_by))
     image = gradient_relevance(image_attentions, gradients[: len(image_attentions)], last_layers)
-    words = gradient_relevance(text_attentions, gradients[len(image_attentions) :], last_layers)
+    text_gradients = gradients[len(image_attentions) : len(image_attentions) + len(text_attentions)]
+    words = gradient_relevance(text_attentions, text_gradients, last_layers)
+    if pooling is None:
+        patches = image[0, 1:]
+    else:
+        share = (gradients[-1] * pooling.weights)[0].clamp(min=0).mean(dim=0).double().cpu().detach().numpy()
+        patches = (share @ image)[0]
     rows, columns = _grid(encoder)
     pooled = pooled_position(encoder, inputs["input_ids"][0])
     tokens = tokenize(encoder.tokenizer, text, encoder.text_limit)
@@ -73,9 +85,36 @@ def explain(encoder: Encoder, picture: PictureFile, text: str, last_layers: int 
         name=picture.name,
         tokens=tokens,
         cosine=float(cosine.detach()),
-        patches=image[0, 1:].reshape(rows, columns),
+        patches=patches.reshape(rows, columns),
         pieces=words[pooled, : len(tokens.pieces)],
     )
+
+
+class _OpenPooling(torch.nn.Module):
+    """SigLIP's pooling attention (`torch.nn.MultiheadAttention`) computed in the open, its weights kept.
+
+    The library's own gives out a copy of the weights that the score does not depend on.
+    """
+
+    weights: torch.Tensor
+
+    def __init__(self, shared: torch.nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.shared = shared
+
+    def forward(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(1, 1, D), (1, N, D), (1, N, D) -> (1, 1, D) and the weights (1, heads, 1, N)."""
+        shared, width = self.shared, self.shared.embed_dim
+        rows = shared.in_proj_weight.split(width), shared.in_proj_bias.split(width)
+        q, k, v = (
+            torch.nn.functional.linear(given, weight, bias).unflatten(-1, (shared.num_heads, -1)).transpose(1, 2)
+            for given, weight, bias in zip((query, key, value), *rows, strict=True)
+        )
+        scores = q @ k.transpose(-1, -2) / (width // shared.num_heads) ** 0.5
+        self.weights = (scores if attn_mask is None else scores + attn_mask).softmax(dim=-1)
+        return shared.out_proj((self.weights @ v).transpose(1, 2).flatten(2)), self.weights
 
 
 def deletion_curve(

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webui.clip.embed import EmbeddedPicture, Encoder, embed_pictures, embed_texts
+from webui.clip.embed import EmbeddedPicture, embed_pictures, embed_texts
+from webui.clip.encoder import Encoder
 from webui.clip.request import RefusedPicture, TextList, read_texts
 from webui.clip.similarity import SimilarityMatrix, ranking, similarity
 from webui.clip.tokens import TokenizedText, tokenize

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from webui.clip.embed import Encoder, picture_inputs, prepare_picture, seen_size, text_inputs, view_png
+from webui.clip.encoder import Encoder
+from webui.clip.prepare import picture_inputs, prepare_picture, seen_size, text_inputs, view_png
 from webui.clip.similarity import Matrix, ScoreHead
 from webui.clip.tokens import TokenizedText, tokenize
 from webui.vision.patches import PatchGrid

@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from webui.clip.embed import Encoder, embed_texts
+from webui.clip.embed import embed_texts
+from webui.clip.encoder import Encoder
 from webui.clip.similarity import Matrix, ScoreHead, ranking, sigmoid, softmax, unit
 from webui.clip.watch import UNWATCHED, Watch
 from webui.errors import UserError

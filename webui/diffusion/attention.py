@@ -19,6 +19,7 @@ from diffusers.models.attention_processor import Attention
 from torch import nn
 
 _LEVELS: Final = 8
+_MASKED: Final = -10000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +115,36 @@ def probabilities(attention: Attention, query: torch.Tensor, key: torch.Tensor) 
         key = attention.norm_k(key)
     scores = (query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)
     return scores.float().softmax(dim=-1)
+
+
+@dataclass(slots=True)
+class MaskedKeys:
+    """While it is open, `pictures` conditional rows of this thread's batches cannot attend to `positions` of the text.
+
+    It adds -10000 to their scores before the softmax, as diffusers does for masked tokens.
+    """
+
+    layers: tuple[CrossLayer, ...]
+    pictures: int
+    positions: tuple[int, ...]
+    _handles: list[Any] = field(default_factory=list)
+    _thread: int = 0
+
+    def __enter__(self) -> MaskedKeys:
+        self._thread = threading.get_ident()
+        for layer in self.layers:
+            self._handles.append(layer.attention.register_forward_pre_hook(self._mask, with_kwargs=True))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _mask(self, _module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        if threading.get_ident() != self._thread:
+            return None
+        hidden, text = args[0], kwargs["encoder_hidden_states"]
+        bias = hidden.new_zeros(len(hidden), 1, text.shape[1])
+        bias[-self.pictures :, :, list(self.positions)] = _MASKED
+        own = kwargs.get("attention_mask")
+        return args, {**kwargs, "attention_mask": bias if own is None else bias + own}

@@ -56,7 +56,7 @@ def check_request(request: GenerateRequest, limits: GenerateLimits) -> None:
     The size's multiple depends on the VAE, so `check_size` does that once the model is known.
     """
     for text in (request.prompt, request.negative_prompt):
-        _check_prompt(text, limits.max_prompt_characters)
+        check_text(text, limits.max_prompt_characters)
     _check_range("error.steps_out_of_range", request.steps, 1, limits.max_steps)
     _check_range("error.batch_size_out_of_range", request.batch_size, 1, limits.max_batch_size)
     _check_range("error.batch_count_out_of_range", request.batch_count, 1, limits.max_batch_count)
@@ -92,7 +92,8 @@ def picture_seeds(request: GenerateRequest) -> tuple[int, ...]:
     return tuple((request.seed + i) % (MAX_SEED + 1) for i in range(request.batch_size * request.batch_count))
 
 
-def _check_prompt(text: str, max_characters: int) -> None:
+def check_text(text: str, max_characters: int) -> None:
+    """Raise UserError for a prompt that is too long or holds a control character."""
     if len(text) > max_characters:
         raise UserError("error.prompt_too_long", length=len(text), limit=max_characters)
     for position, character in enumerate(text, start=1):

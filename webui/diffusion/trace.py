@@ -213,14 +213,7 @@ class Trace:
 
 def save_trace(trace: Trace, path: Path) -> None:
     """Write `trace` to `path`, whole or not at all. Raises UserError when it holds NaN or the disk refuses."""
-    from pydantic import TypeAdapter
-    from safetensors.numpy import save
-
-    arrays = dict(_named_arrays(trace))
-    for name, array in arrays.items():
-        _check_finite(path, name, array)
-    header = TypeAdapter(_FileHeader).dump_json(_FileHeader(FORMAT_VERSION, trace.header)).decode()
-    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {METADATA_KEY: header})
+    content = trace_bytes(trace, path.name)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with unfinished.open("wb") as file:
@@ -231,6 +224,18 @@ def save_trace(trace: Trace, path: Path) -> None:
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise UserError("error.trace_not_saved", file=str(path), reason=error.strerror or str(error)) from error
+
+
+def trace_bytes(trace: Trace, name: str) -> bytes:
+    """The content of a trace file called `name`. Raises UserError when the trace holds NaN."""
+    from pydantic import TypeAdapter
+    from safetensors.numpy import save
+
+    arrays = dict(_named_arrays(trace))
+    for part, array in arrays.items():
+        _check_finite(name, part, array)
+    header = TypeAdapter(_FileHeader).dump_json(_FileHeader(FORMAT_VERSION, trace.header)).decode()
+    return save({part: np.ascontiguousarray(array) for part, array in arrays.items()}, {METADATA_KEY: header})
 
 
 def open_trace(path: Path) -> Trace:
@@ -251,7 +256,7 @@ def open_trace(path: Path) -> Trace:
     arrays: dict[str, np.ndarray] = {}
     for name, (dtype, shape) in expected.items():
         arrays[name] = np.frombuffer(tensors[name]["data"], _DTYPES[dtype]).reshape(shape)
-        _check_finite(path, name, arrays[name])
+        _check_finite(path.name, name, arrays[name])
     return _assembled(header, arrays)
 
 
@@ -359,9 +364,9 @@ def _expected_arrays(header: TraceHeader, found: Mapping[str, Any]) -> dict[str,
     return expected
 
 
-def _check_finite(path: Path, name: str, array: np.ndarray) -> None:
+def _check_finite(file: str, part: str, array: np.ndarray) -> None:
     if array.dtype != np.uint8 and not np.isfinite(array).all():
-        raise UserError("error.trace_not_finite", file=path.name, part=name)
+        raise UserError("error.trace_not_finite", file=file, part=part)
 
 
 def _assembled(header: TraceHeader, arrays: Mapping[str, np.ndarray]) -> Trace:

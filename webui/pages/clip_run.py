@@ -13,7 +13,7 @@ from gradio.blocks import Block
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.localize import Localizer, Updates
-from webui.runtime.jobs import Job, JobCancelled, JobContext, JobEvent, JobState, Progress, StateChange
+from webui.runtime.jobs import Job, JobCancelled, JobContext, JobEvent, JobState, Progress, Published, StateChange
 from webui.studio import Studio
 from webui.views.job import render_job
 from webui.views.run import RunPhase, RunView
@@ -25,29 +25,35 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JobStep(Generic[T]):
-    """A job as far as it has come: what is said of it, its result once it is done, and its id once it has one."""
+    """A job as far as it has come: what is said of it, its result once it is done, and its id once it has one.
+
+    `shown` is the newest value that its work has published.
+    """
 
     view: RunView = field(default_factory=RunView)
     value: T | None = None
     job: str | None = None
+    shown: object = None
 
 
-def follow_job(studio: Studio, work: Callable[[JobContext], T], owner: str) -> Iterator[JobStep[T]]:
+def follow_job(studio: Studio, work: Callable[[JobContext], T], owner: str, kind: str = "clip") -> Iterator[JobStep[T]]:
     """Submit `work` and yield a step for everything that happens to it; the last one is done, stopped or failed.
 
     A closed page closes the iterator: then the job is cancelled and waited for.
     """
     try:
-        job = studio.jobs.submit(work, owner=owner, kind="clip")
+        job = studio.jobs.submit(work, owner=owner, kind=kind)
     except UserError as error:
         yield JobStep(RunView(RunPhase.FAILED, error=error))
         return
     view = RunView(RunPhase.WAITING)
+    shown: object = None
     try:
         for event in job.events():
             view = _after(view, event, stopping=job.stopping)
-            yield JobStep(view, job=job.id)
-        yield _ended(view, job)
+            shown = event.value if isinstance(event, Published) else shown
+            yield JobStep(view, job=job.id, shown=shown)
+        yield replace(_ended(view, job), shown=shown)
     finally:
         if not job.state.ended:
             studio.jobs.cancel(job.id, owner)

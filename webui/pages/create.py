@@ -18,8 +18,9 @@ from webui.pages import create_form as form_parts
 from webui.pages.create_form import CreateForm
 from webui.pages.create_run import Run, follow_run
 from webui.pages.create_stage import Stage, build_controls, build_stage, drawn_from, selected_picture
-from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
 from webui.pages.page import LanguageChange, Page
+from webui.pages.picture_check import PictureCheckPart
 from webui.pages.reader import Readers, owner_of
 from webui.pages.saved_form import usable_values
 from webui.runtime.catalog import CatalogEntry
@@ -61,7 +62,9 @@ class CreatePage(Page):
     random_seed: gr.Button
     last_seed: gr.Button
     from_picture: gr.UploadButton
+    send_prompt: gr.Button
     saved: gr.BrowserState
+    check: PictureCheckPart
 
     @classmethod
     def build(cls, studio: Studio, readers: Readers, page: Localizer) -> CreatePage:
@@ -72,10 +75,14 @@ class CreatePage(Page):
         with gr.Row(elem_id="create"):
             with gr.Column(elem_id="ask", elem_classes="card"):
                 prompt, negative_prompt, tokens, suggestions = form_parts.build_prompts(page, defaults.prompt)
+                send_prompt = page.make(
+                    gr.Button, {"value": "create.send_to_prompt"}, size="sm", elem_id="send-to-prompt"
+                )
                 controls = build_controls(page)
                 notice = gr.HTML(apply_default_css=False, elem_id="notice")
             with gr.Column(elem_id="stage"):
                 stage = build_stage(page, controls)
+                check = PictureCheckPart.build(studio, readers, page, stage)
             with gr.Column(elem_id="knobs", elem_classes="card"):
                 choices = form_parts.model_choices(entries)
                 model, about, sampler, steps, guidance = form_parts.build_sampling(page, choices, defaults, limits)
@@ -91,7 +98,7 @@ class CreatePage(Page):
         saved = gr.BrowserState(None, storage_key=_STORAGE_KEY, secret=_STORAGE_SECRET)
         built = cls(
             studio, readers, form, stage, tokens, suggestions, about, notice, gr.State(None), random_seed, last_seed,
-            from_picture, saved,
+            from_picture, send_prompt, saved, check,
         )  # fmt: skip
         built._wire_run()
         built._wire_form()
@@ -139,7 +146,7 @@ class CreatePage(Page):
 
     def _wire_run(self) -> None:
         stage = self.stage
-        stage.controls.generate.click(
+        drawing = stage.controls.generate.click(
             self._draw,
             inputs=[stage.run],
             inputs_kwargs=self.form.by_name(),
@@ -149,6 +156,7 @@ class CreatePage(Page):
             show_progress="hidden",
             api_visibility="private",
         )
+        self.check.wire(drawing)
         stage.controls.stop.click(self._stop, outputs=[stage.controls.stop], **QUIET)
         stage.pictures.select(
             self._select, inputs=[stage.run], outputs=[stage.parameters, stage.download, stage.selected], **QUIET
@@ -205,12 +213,12 @@ class CreatePage(Page):
         """Put the parameters of the picture looked at back into the form, its seed among them."""
         picture = selected_picture(run, selected)
         if picture is None:
-            return {}
+            return unchanged()
         return self.form.filled(asdict(drawn_from(picture)))
 
     def _reuse_seed(self, run: Run, selected: int) -> Updates:
         picture = selected_picture(run, selected)
-        return {} if picture is None else self.form.filled({"seed": picture.seed})
+        return unchanged() if picture is None else self.form.filled({"seed": picture.seed})
 
     def _count(self, prompt: str, model: str | None, request: gr.Request) -> str:
         return self._tokens_of(prompt, model, self.readers.translator(request))

@@ -37,6 +37,8 @@ class Stage:
     download: gr.DownloadButton
     reuse: gr.Button
     send: gr.Button
+    send_to_latents: gr.Button
+    look: gr.Button
     parameters: gr.HTML
     controls: RunControls
     run: gr.State
@@ -142,7 +144,21 @@ def build_stage(page: Localizer, controls: RunControls) -> Stage:
         download = page.make(gr.DownloadButton, {"label": "create.download"}, size="md", elem_id="download")
         reuse = page.make(gr.Button, {"value": "create.reuse"}, size="md", elem_id="reuse")
         send = page.make(gr.Button, {"value": "create.send_to_score"}, size="md", elem_id="send-to-score")
+        latents = page.make(gr.Button, {"value": "create.send_to_latents"}, size="md", elem_id="send-to-latents")
+        look = page.make(gr.Button, {"value": "create.look_inside"}, size="md", elem_id="look-inside")
     parameters = gr.HTML(apply_default_css=False, elem_id="parameters")
     return Stage(
-        preview, pictures, status, actions, download, reuse, send, parameters, controls, gr.State(Run()), gr.State(0)
+        preview,
+        pictures,
+        status,
+        actions,
+        download,
+        reuse,
+        send,
+        latents,
+        look,
+        parameters,
+        controls,
+        gr.State(Run()),
+        gr.State(0),
     )

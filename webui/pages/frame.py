@@ -13,21 +13,40 @@ from gradio.blocks import Block
 
 from webui.i18n import Language, Translator
 from webui.pages.create import CreatePage
-from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.inside import InsidePage
+from webui.pages.latents import FOLLOWED, LatentsPage
+from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
 from webui.pages.page import LanguageChange, Page
+from webui.pages.prompt import PromptDesk, PromptPage
 from webui.pages.reader import Readers
 from webui.pages.score import ScorePage
+from webui.pages.search import SearchPage
+from webui.pages.vision import VisionPage
 from webui.studio import Studio
 from webui.views.markup import element, text
 
 _LANGUAGE_NAMES: Final[list[tuple[str, str]]] = [("English", "en"), ("ไทย", "th")]
 """Each language under its own name, in every language."""
 
-_STYLES: Final = ("page.css", "similarity.css")
-_SCRIPTS: Final = ("similarity.js", "page.js")
+_STYLES: Final = ("page.css", "similarity.css", "inside.css", "latents.css", "search.css", "vision.css", "prompt.css")
+_SCRIPTS: Final = (
+    "inside_core.js",
+    "inside_scrubber.js",
+    "inside_maps.js",
+    "inside_view.js",
+    "inside_compare.js",
+    "similarity.js",
+    "latents.js",
+    "vision.js",
+    "page.js",
+)
 """In this order: a tab's script listens before the page's own, and keeps from it what belongs to the tab."""
 
+_CREATE_TAB: Final = "create"
 _SCORE_TAB: Final = "score"
+_INSIDE_TAB: Final = "inside"
+_LATENTS_TAB: Final = "latents"
+_PROMPT_TAB: Final = "prompt"
 
 _OPEN_JS: Final = "(language, ...saved) => [window.diffuscope.chosenLanguage(), ...saved]"
 _SPEAK_JS: Final = "(language, ...kept) => { window.diffuscope.speak(language); return [language, ...kept]; }"
@@ -44,13 +63,28 @@ def build_page(studio: Studio) -> gr.Blocks:
     with blocks:
         language = _build_header(page)
         with gr.Tabs(elem_id="tabs") as tabs:
-            with page.make(gr.Tab, {"label": "app.tab.create"}, id="create"):
+            with page.make(gr.Tab, {"label": "app.tab.create"}, id=_CREATE_TAB):
                 create = CreatePage.build(studio, readers, page)
             with page.make(gr.Tab, {"label": "app.tab.score"}, id=_SCORE_TAB):
                 score = ScorePage.build(studio, readers, page)
-        pages: tuple[Page, ...] = (create, score)
+            with page.make(gr.Tab, {"label": "app.tab.inside"}, id=_INSIDE_TAB) as inside_tab:
+                inside = InsidePage.build(studio, readers, page)
+            with page.make(gr.Tab, {"label": "app.tab.latents"}, id=_LATENTS_TAB):
+                latents = LatentsPage.build(studio, readers, page)
+            with page.make(gr.Tab, {"label": "app.tab.vision"}, id="vision") as vision_tab:
+                vision = VisionPage.build(studio, readers, page)
+            vision.wire_recent(vision_tab)
+            with page.make(gr.Tab, {"label": "app.tab.prompt"}, id=_PROMPT_TAB):
+                prompt = PromptPage.build(studio, readers, page)
+            with page.make(gr.Tab, {"label": "app.tab.search"}, id="search"):
+                search = SearchPage.build(studio, readers, page)
+        pages: tuple[Page, ...] = (create, create.check, score, inside, latents, vision, prompt, search)
         _wire_language(blocks, readers, page, language, pages)
         _wire_sending(tabs, create, score)
+        _wire_inside(tabs, inside_tab, create, inside)
+        _wire_sending_to_latents(tabs, create, latents)
+        _wire_search(tabs, create, score, search)
+        _wire_prompts(tabs, create, prompt)
         for each in pages:
             blocks.unload(each.leave)
         blocks.unload(readers.forget)
@@ -178,6 +212,57 @@ def _wire_sending(tabs: gr.Tabs, create: CreatePage, score: ScorePage) -> None:
         outputs=score.tray.receive_outputs(),
         **QUIET,
     ).then(lambda: gr.update(selected=_SCORE_TAB), outputs=[tabs], **QUIET)
+
+
+def _wire_sending_to_latents(tabs: gr.Tabs, create: CreatePage, latents: LatentsPage) -> None:
+    """The button under a drawn picture that opens its latent; the tab first, so that the work is seen."""
+    create.stage.send_to_latents.click(lambda: gr.update(selected=_LATENTS_TAB), outputs=[tabs], **QUIET).then(
+        latents.receive,
+        inputs=[create.stage.run, create.stage.selected, latents.form.model],
+        outputs=latents.receive_outputs(),
+        **FOLLOWED,
+    )
+
+
+def _wire_inside(tabs: gr.Tabs, tab: gr.Tab, create: CreatePage, inside: InsidePage) -> None:
+    """What the tab shows first, and the button that records a drawn picture again to look inside it."""
+    tab.select(inside.arrive, outputs=inside.arrive_outputs(), **QUIET)
+    create.stage.look.click(
+        inside.receive,
+        inputs=[create.stage.run, create.stage.selected],
+        outputs=inside.receive_outputs(),
+        **QUIET,
+    ).then(lambda: gr.update(selected=_INSIDE_TAB), outputs=[tabs], **QUIET).then(**inside.record_event())
+
+
+def _wire_search(tabs: gr.Tabs, create: CreatePage, score: ScorePage, search: SearchPage) -> None:
+    """The buttons under a picture that was found: its prompt to txt2img, the picture to the similarity page."""
+
+    def receive(texts: str | None, request: gr.Request) -> Updates:
+        found = search.chosen_file(request)
+        return score.tray.receive_file(*found, texts, request) if found is not None else unchanged()
+
+    search.stage.use.click(search.chosen_prompt, outputs=[create.form.prompt], **QUIET).then(
+        lambda: gr.update(selected=_CREATE_TAB), outputs=[tabs], **QUIET
+    )
+    search.stage.score.click(receive, inputs=[score.form.texts], outputs=score.tray.receive_outputs(), **QUIET).then(
+        lambda: gr.update(selected=_SCORE_TAB), outputs=[tabs], **QUIET
+    )
+
+
+def _wire_prompts(tabs: gr.Tabs, create: CreatePage, prompt: PromptPage) -> None:
+    """The way of a prompt to the page that works on it, and of a candidate back to the form."""
+
+    def use(desk: PromptDesk, event: gr.EventData) -> Updates:
+        chosen = prompt.use(desk, event)
+        if chosen is None:
+            return {tabs: gr.skip()}  # another button of the candidate
+        return {create.form.prompt: chosen, tabs: gr.update(selected=_CREATE_TAB)}
+
+    create.send_prompt.click(prompt.receive, inputs=[create.form.prompt], outputs=[prompt.form.text], **QUIET).then(
+        lambda: gr.update(selected=_PROMPT_TAB), outputs=[tabs], **QUIET
+    )
+    prompt.stage.candidates.click(use, inputs=[prompt.desk], outputs=[create.form.prompt, tabs], **QUIET)
 
 
 def _brand(say: Translator) -> str:

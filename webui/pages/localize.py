@@ -65,6 +65,11 @@ class Localizer:
         return {binding.component: binding.update(translator) for binding in self.bindings}
 
 
+def unchanged() -> Updates:
+    """What an event handler answers when nothing changes: Gradio takes an empty dict for a value, or for too few."""
+    return dict(gr.skip())
+
+
 def merged(*updates: Updates) -> Updates:
     """All `updates` as one; where two change different properties of a component, both hold."""
     result: Updates = {}

@@ -16,7 +16,7 @@ from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
-from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.score_desk import Desk, Desks
@@ -196,7 +196,7 @@ class ScorePage(Page):
         say = self.readers.translator(request)
         desk = self.desks.of(session_of(request))
         if desk.result is None or measure not in desk.result.similarity.measures:
-            return {}
+            return unchanged()
         desk = self.desks.change(session_of(request), measure=measure)
         return {key: value for key, value in self._found(desk, say).items() if key in self._measured()}
 

@@ -77,7 +77,7 @@ class ScoreTools:
             )  # fmt: skip
             table = page.make(
                 gr.Textbox, {"label": "score.zero_shot.table", "placeholder": "score.zero_shot.table.placeholder"},
-                lines=2, max_lines=8,
+                lines=2, max_lines=8, visible=False, elem_id="zero-shot-table",
             )  # fmt: skip
             sort = build_run_bar(page, "zero-shot", "score.zero_shot.run")
             found = gr.HTML(apply_default_css=False, elem_id="zero-shot-found")
@@ -108,6 +108,9 @@ class ScoreTools:
             inputs=[self.form.model, self.labels, self.templates, self.top, self.answers, self.table],
             outputs=[*self.sort.outputs(), self.sorted],
             **followed,
+        )
+        self.answers.change(
+            lambda answers: gr.update(visible=answers == "csv"), inputs=[self.answers], outputs=[self.table], **QUIET
         )
         self.sort.stop.click(self._stop_sorting, **QUIET)
         self.find.start.click(

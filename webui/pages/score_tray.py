@@ -15,7 +15,7 @@ from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.create_run import Run
 from webui.pages.create_stage import drawn_from, selected_picture
-from webui.pages.localize import QUIET, Updates
+from webui.pages.localize import QUIET, Updates, unchanged
 from webui.pages.reader import Readers, session_of
 from webui.pages.score_desk import Desk, Desks
 from webui.pages.score_form import ScoreForm
@@ -49,11 +49,17 @@ class ScoreTray:
         """A picture from txt2img: put it on the desk, and its prompt before the texts."""
         picture = selected_picture(run, selected)
         if picture is None:
-            return {}
-        prompt = " ".join(drawn_from(picture).prompt.split())
-        others = [line for line in (texts or "").splitlines() if line.strip() and line.strip() != prompt]
-        desk = self.add(request, [PictureFile(picture.path.name, picture.path)])
-        return self.show(desk, self.readers.translator(request)) | {self.form.texts: "\n".join([prompt, *others])}
+            return unchanged()
+        file = PictureFile(picture.path.name, picture.path)
+        return self.receive_file(file, drawn_from(picture).prompt, texts, request)
+
+    def receive_file(self, picture: PictureFile, words: str, texts: str | None, request: gr.Request) -> Updates:
+        """A picture from another page: put it on the desk, and the words that go with it before the texts."""
+        words = " ".join(words.split())
+        others = [line for line in (texts or "").splitlines() if line.strip() and line.strip() != words]
+        desk = self.add(request, [picture])
+        lines = [words, *others] if words else others
+        return self.show(desk, self.readers.translator(request)) | {self.form.texts: "\n".join(lines)}
 
     def receive_outputs(self) -> list[Block]:
         """Everything that `receive` changes."""
@@ -82,7 +88,7 @@ class ScoreTray:
     def _photograph(self, file: object, request: gr.Request) -> Updates:
         """Put what the camera saw on the desk."""
         if not isinstance(file, Mapping) or not file.get("path"):
-            return {}
+            return unchanged()
         number = len(self.desks.of(session_of(request)).pictures) + 1
         path = Path(str(file["path"]))
         desk = self.add(request, [PictureFile(f"camera-{number}{path.suffix}", path)])
@@ -98,7 +104,7 @@ class ScoreTray:
         sent = event._data  # noqa: SLF001 - its own attribute access fails on what is missing
         path = Path(str(sent.get("file"))) if isinstance(sent, Mapping) else Path()
         if path not in self._gallery():
-            return {}
+            return unchanged()
         return self.show(self.add(request, [PictureFile(path.name, path)]), self.readers.translator(request))
 
     def _gallery(self) -> dict[Path, Any]:

@@ -20,6 +20,8 @@ from webui.runtime import safety
 TXT2IMG: Final = "txt2img"
 CLIP: Final = "clip"
 VIT: Final = "vit"
+T5: Final = "t5"
+BART: Final = "bart"
 
 AUTO_DTYPE: Final = "auto"
 """Let the manager choose: what the device computes fastest (`placement.choose_dtype`)."""
@@ -27,7 +29,21 @@ AUTO_DTYPE: Final = "auto"
 USUAL_GUIDANCE_SCALE: Final = 7.0
 """What Stable Diffusion models are drawn with where they do not name their own."""
 
-_CHECKS: Final = {TXT2IMG: safety.check_pipeline_folder, CLIP: safety.check_clip_folder, VIT: safety.check_vit_folder}
+_CHECKS: Final = {
+    TXT2IMG: safety.check_pipeline_folder,
+    CLIP: safety.check_clip_folder,
+    VIT: safety.check_vit_folder,
+    T5: safety.check_t5_folder,
+    BART: safety.check_bart_folder,
+}
+_TASKS: Final = {
+    **dict.fromkeys(safety.CONTRASTIVE, CLIP),
+    "vit": VIT,
+    **dict.fromkeys(safety.T5_CLASSES, T5),
+    **dict.fromkeys(safety.BART_CLASSES, BART),
+}
+"""The task of a model_type in config.json."""
+
 _SUITE_FILE: Final = "suite.json"
 
 
@@ -232,8 +248,7 @@ def _task_of(folder: Path) -> str | None:
         config = safety.read_json(folder / "config.json")
     except UserError:
         return CLIP if (folder / "preprocessor_config.json").is_file() else None
-    model_type = str(config.get("model_type"))
-    return CLIP if model_type in safety.CONTRASTIVE else {"vit": VIT}.get(model_type)
+    return _TASKS.get(str(config.get("model_type")))
 
 
 def _read_suite(folder: Path) -> dict[str, Any]:

@@ -133,6 +133,11 @@ class JobQueue:
             raise UserError("error.unknown_job", job=job_id)
         return job
 
+    def waiting(self, *, but: str) -> int:
+        """How many jobs of others than the owner `but` wait: work that is in no hurry steps aside for them."""
+        with self._changed:
+            return sum(job.owner != but for lane in self._lanes.values() for job in lane.start_order())
+
     def cancel(self, job_id: str, owner: str) -> None:
         """Stop the owner's job: at once if it waits, at its next step if it runs. Raises UserError as `get` does."""
         self._cancel([self.get(job_id, owner)])

@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL, SchedulerMixin, StableDiffusionPipeline, UN
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    AutoTokenizer,
     CLIPImageProcessorPil,
     CLIPProcessor,
     CLIPTextConfig,
@@ -30,7 +31,7 @@ from transformers import (
 
 from webui.errors import UserError
 from webui.runtime import memory, safety
-from webui.runtime.catalog import CLIP, TXT2IMG, VIT
+from webui.runtime.catalog import BART, CLIP, T5, TXT2IMG, VIT
 from webui.runtime.contrastive import kind_of, load_siglip_processor
 
 LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
@@ -57,6 +58,17 @@ class VitModel:
 
     model: ViTForImageClassification
     image_processor: ViTImageProcessorPil
+
+
+@dataclass(frozen=True, slots=True)
+class RewriterModel:
+    """What the manager hands out for the tasks "t5" and "bart": an encoder-decoder that writes text.
+
+    `model` is a T5ForConditionalGeneration, MT5ForConditionalGeneration or BartForConditionalGeneration.
+    """
+
+    model: Any
+    tokenizer: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +181,23 @@ def _assemble_vit(folder: Path, modules: Mapping[str, nn.Module]) -> VitModel:
     return VitModel(modules["model"], ViTImageProcessorPil.from_pretrained(folder, local_files_only=True))
 
 
+def _rewriter_parts(folder: Path) -> tuple[Part, ...]:
+    classes = {**safety.T5_CLASSES, **safety.BART_CLASSES}
+    model_class = getattr(transformers, classes[safety.read_json(folder / "config.json")["model_type"]])
+    return (_transformers_part("model", folder, model_class, model_class.config_class),)
+
+
+def _assemble_rewriter(folder: Path, modules: Mapping[str, nn.Module]) -> RewriterModel:
+    model: Any = modules["model"]
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+    except _LIBRARY_COMPLAINTS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError("error.model_file_broken", file=str(folder), reason=reason) from error
+    safety.check_padded_vocabulary(folder, len(tokenizer), model.config.vocab_size)
+    return RewriterModel(model, tokenizer)
+
+
 def _diffusers_part(name: str, folder: Path, model_class: Any) -> Part:
     weights = safety.find_weights(folder, safety.DIFFUSERS_STEM)
 
@@ -254,5 +283,7 @@ _CLIP: Final = Family(
 )
 
 _VIT: Final = Family(task=VIT, check=safety.check_vit_folder, parts=_vit_parts, assemble=_assemble_vit)
+_T5: Final = Family(task=T5, check=safety.check_t5_folder, parts=_rewriter_parts, assemble=_assemble_rewriter)
+_BART: Final = Family(task=BART, check=safety.check_bart_folder, parts=_rewriter_parts, assemble=_assemble_rewriter)
 
-FAMILIES: Final[Mapping[str, Family]] = {family.task: family for family in (_STABLE_DIFFUSION, _CLIP, _VIT)}
+FAMILIES: Final[Mapping[str, Family]] = {family.task: family for family in (_STABLE_DIFFUSION, _CLIP, _VIT, _T5, _BART)}

@@ -27,6 +27,9 @@ DIFFUSERS_STEM: Final = "diffusion_pytorch_model"
 
 CONTRASTIVE: Final = ("clip", "siglip", "siglip2")
 """The `model_type`s that score pictures against texts."""
+T5_CLASSES: Final[Mapping[str, str]] = {"t5": "T5ForConditionalGeneration", "mt5": "MT5ForConditionalGeneration"}
+BART_CLASSES: Final[Mapping[str, str]] = {"bart": "BartForConditionalGeneration"}
+"""The model_type in config.json, and the one class that is built from it."""
 
 PIPELINE_CLASS: Final = "StableDiffusionPipeline"
 
@@ -42,6 +45,8 @@ _UNUSED_PARTS: Final[Mapping[str, tuple[str, str]]] = {
     "feature_extractor": ("transformers", r"CLIP(ImageProcessor(Fast|Pil)?|FeatureExtractor)"),
     "image_encoder": ("transformers", r"CLIPVisionModelWithProjection"),
 }
+
+_PADDED_TO: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +184,31 @@ def check_vit_folder(folder: Path, roots: Sequence[Path]) -> None:
     _check_processor_file(folder)
 
 
+def check_rewriter_folder(folder: Path, roots: Sequence[Path], model_types: Mapping[str, str]) -> None:
+    """Raise UserError unless `folder` is an encoder-decoder of `model_types` with its tokenizer, with all its files.
+
+    `model_types` is config.json's model_type to the one class that is built from it.
+    """
+    config = folder / "config.json"
+    found = read_json(config)
+    expected = model_types.get(str(found.get("model_type")))
+    named = found.get("architectures") or [found.get("model_type")]
+    if expected is None or named != [expected]:
+        raise UserError("error.model_not_supported", file=str(config), name=_listed(named))
+    _check_model_part(folder, TRANSFORMERS_STEM, roots)
+    _check_tokenizer_files(folder, roots)
+
+
+def check_t5_folder(folder: Path, roots: Sequence[Path]) -> None:
+    """Raise UserError unless `folder` is a T5 or mT5 that writes text, with a tokenizer.json."""
+    check_rewriter_folder(folder, roots, T5_CLASSES)
+
+
+def check_bart_folder(folder: Path, roots: Sequence[Path]) -> None:
+    """Raise UserError unless `folder` is a BART that writes text, with its tokenizer."""
+    check_rewriter_folder(folder, roots, BART_CLASSES)
+
+
 def check_model_index(path: Path, index: Mapping[str, Any]) -> None:
     """Raise UserError when `index`, read from `path`, names a pipeline or a part that is not known here.
 
@@ -202,6 +232,12 @@ def check_vocabulary(tokenizer_folder: Path, tokens: int, vocab_size: int) -> No
     A tokenizer whose files are missing loads without a complaint, with a vocabulary of two tokens.
     """
     if tokens != vocab_size:
+        raise UserError("error.tokenizer_mismatch", folder=str(tokenizer_folder), tokens=tokens, vocabulary=vocab_size)
+
+
+def check_padded_vocabulary(tokenizer_folder: Path, tokens: int, vocab_size: int) -> None:
+    """As `check_vocabulary`, for embeddings that are padded up to a multiple of 128, as T5's are (32,100 to 32,128)."""
+    if not 0 <= vocab_size - tokens < _PADDED_TO:
         raise UserError("error.tokenizer_mismatch", folder=str(tokenizer_folder), tokens=tokens, vocabulary=vocab_size)
 
 
@@ -247,6 +283,10 @@ def _shards(index: Path) -> tuple[Path, ...]:
     if any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
         raise UserError("error.model_file_broken", file=str(index), reason="a shard that is no file beside it")
     return tuple(index.parent / name for name in names)
+
+
+def _listed(named: object) -> str:
+    return ", ".join(map(str, named)) if isinstance(named, list) else str(named)
 
 
 def _first_line(error: BaseException) -> str:

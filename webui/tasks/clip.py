@@ -27,7 +27,7 @@ from webui.studio import Studio
 from webui.vision.pictures import PictureLimits
 
 if TYPE_CHECKING:
-    from webui.clip.embed import Encoder
+    from webui.clip.encoder import Encoder
     from webui.clip.relevance import Relevance
     from webui.clip.request import RefusedPicture
     from webui.clip.score import ScoreResult
@@ -74,7 +74,7 @@ def score_pictures(studio: Studio, request: ScoreRequest, context: JobContext) -
 
         return score(encoder, request.pictures, request.texts, context)
 
-    return _with_encoder(studio, request.model, work, context)
+    return with_encoder(studio, request.model, work, context)
 
 
 def work_out(studio: Studio, request: CellRequest, context: JobContext) -> WorkedExample:
@@ -86,7 +86,7 @@ def work_out(studio: Studio, request: CellRequest, context: JobContext) -> Worke
 
         return worked_example(encoder, request.picture, request.text)
 
-    return _with_encoder(studio, request.model, work, context)
+    return with_encoder(studio, request.model, work, context)
 
 
 def explain_score(studio: Studio, request: CellRequest, context: JobContext) -> ExplainedScore:
@@ -94,7 +94,7 @@ def explain_score(studio: Studio, request: CellRequest, context: JobContext) -> 
     check_texts([request.text], 1, studio.settings.score_limits)
 
     def work(encoder: Encoder) -> ExplainedScore:
-        from webui.clip.embed import view_png
+        from webui.clip.prepare import view_png
         from webui.clip.relevance import deletion_curve, explain
 
         relevance = explain(encoder, request.picture, request.text)
@@ -109,7 +109,7 @@ def explain_score(studio: Studio, request: CellRequest, context: JobContext) -> 
         )
         return ExplainedScore(relevance, curve, view_png(encoder, request.picture))
 
-    return _with_encoder(studio, request.model, work, context)
+    return with_encoder(studio, request.model, work, context)
 
 
 def classify_pictures(studio: Studio, request: ZeroShotRequest, context: JobContext) -> ClassifiedPictures:
@@ -129,7 +129,7 @@ def classify_pictures(studio: Studio, request: ZeroShotRequest, context: JobCont
         names = [picture.name for picture in embedded.pictures]
         return ClassifiedPictures(classify(names, embedded.vectors, labels, encoder.head), embedded.refused)
 
-    return _with_encoder(studio, request.model, work, context)
+    return with_encoder(studio, request.model, work, context)
 
 
 def find_nearest(
@@ -147,10 +147,10 @@ def find_nearest(
         labels = embed_labels(encoder, request.labels, watch=context)
         return nearest_labels(embed_texts(encoder, request.texts, context).vectors, labels, request.count)
 
-    return _with_encoder(studio, request.model, work, context)
+    return with_encoder(studio, request.model, work, context)
 
 
-def _with_encoder(studio: Studio, model: str, work: Callable[[Encoder], T], context: JobContext) -> T:
+def with_encoder(studio: Studio, model: str, work: Callable[[Encoder], T], context: JobContext) -> T:
     """Lease the model, wrap it with the studio's cache, and do `work` with it. Raises UserError."""
     entry = studio.catalog.find(model, CLIP)
     key = entry.key()
@@ -158,7 +158,7 @@ def _with_encoder(studio: Studio, model: str, work: Callable[[Encoder], T], cont
     limits = PictureLimits(settings.max_upload_mb << 20, settings.score_limits.max_picture_pixels)
 
     def leased(clip: ClipModel) -> T:
-        from webui.clip.embed import Encoder
+        from webui.clip.encoder import Encoder
 
         identity = f"{key.source}@{key.revision}:{clip.model.dtype}"
         return work(Encoder(clip, identity, studio.embeddings, title=entry.id, limits=limits))

@@ -18,6 +18,7 @@ from webui.runtime.jobs import JobCancelled, JobContext
 from webui.store.gallery import SavedPicture
 from webui.store.infotext import format_infotext
 from webui.studio import Studio
+from webui.tasks.search import index_new_picture
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -93,7 +94,7 @@ def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext)
         studio.manager.run(
             key,
             drawing.go_on,
-            working_memory=_working_memory(request),
+            working_memory=working_memory(request),
             cancel=context.cancelled,
             on_progress=context.progress,
             on_relief=lambda relief: drawing.notices.append(relief.value),
@@ -149,10 +150,11 @@ class _Drawing:
         for picture in pictures:
             infotext = format_infotext(self._request, picture.seed, *self._size)
             self.saved.append(self._studio.gallery.save(picture.image, infotext, picture.seed))
+            index_new_picture(self._studio, self.saved[-1].path)
             self._context.publish(self.saved[-1])
 
 
-def _working_memory(request: GenerateRequest) -> int:
+def working_memory(request: GenerateRequest) -> int:
     """Bytes that a run needs beside the weights; decoding is its peak.
 
     The decoder's last block works at full size on a few activations of some 256 channels in float32 (Stable Diffusion's

@@ -27,7 +27,7 @@ def render_relevance(relevance: Relevance, model_view: bytes, curve: DeletionCur
     return element(
         "div",
         element("p", text(say.text("score.relevance.how")), class_="score-hint"),
-        _overlay(relevance.patches, model_view, say),
+        render_overlay(relevance.patches, model_view, say),
         _words(relevance, say),
         _deletion(curve, say),
         _patch_table(relevance.patches, say),
@@ -35,7 +35,8 @@ def render_relevance(relevance: Relevance, model_view: bytes, curve: DeletionCur
     )
 
 
-def _overlay(patches: Matrix, model_view: bytes, say: Translator) -> str:
+def render_overlay(patches: Matrix, model_view: bytes, say: Translator) -> str:
+    """The picture in grey under `patches` (rows, columns), at least 0, whose strongest is the end of the scale."""
     rows, columns = patches.shape
     width, height = SIDE / columns, SIDE / rows
     strongest = float(patches.max()) or 1.0

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from webui.clip.projection import VectorMap
 
 WIDTH, HEIGHT, MARGIN, THUMBNAIL = 640, 420, 50, 44
+_LONGEST = 18  # letters of a label
 
 
 def render_vector_map(
@@ -23,14 +24,6 @@ def render_vector_map(
     """Thumbnails for pictures, named dots for texts, one scale for both axes, the explained variance written below."""
     scale = _Scale(found)
     drawn = [element("title", text(say.text("score.map")))]
-    if found.gap_line is not None:
-        (x1, y1), (x2, y2) = (scale.at(point) for point in found.gap_line)
-        drawn.append(
-            element(
-                "line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", stroke=NEGATIVE,
-                stroke_width="2", stroke_dasharray="6 4",
-            )
-        )  # fmt: skip
     for picture, point in zip(pictures, found.pictures, strict=True):
         x, y = scale.at(point)
         drawn.append(_thumbnail(picture, x, y))
@@ -39,12 +32,9 @@ def render_vector_map(
         drawn.append(
             element("circle", element("title", text(words)), cx=f"{x:.1f}", cy=f"{y:.1f}", r="5", fill=POSITIVE)
         )
-        drawn.append(
-            element(
-                "text", text(words if len(words) <= 30 else words[:30] + "…"), x=f"{x + 8:.1f}", y=f"{y + 4:.1f}",
-                fill="var(--body-text-color, currentColor)", font_size="13",
-            )
-        )  # fmt: skip
+        drawn.append(_label(words if len(words) <= _LONGEST else words[:_LONGEST] + "…", x + 8, y + 4))
+    if found.gap_line is not None:
+        drawn.append(_gap([scale.at(point) for point in found.gap_line], say))
     first, second = found.explained_variance
     notes = [say.text("score.map.variance", first=percent(first), second=percent(second), both=percent(first + second))]
     if found.modality_gap is not None:
@@ -52,10 +42,37 @@ def render_vector_map(
     chart = element("svg", *drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", class_="vector-map")
     return element(
         "figure",
-        chart,
+        element("div", chart, class_="heatmap-scroll"),
         element("figcaption", *(element("p", text(note)) for note in notes)),
         _table(found, pictures, texts, say),
     )
+
+
+def _gap(means: Sequence[tuple[float, float]], say: Translator) -> str:
+    """The line between the two means, over everything else, its ends named."""
+    (x1, y1), (x2, y2) = means
+    place = {"x1": f"{x1:.1f}", "y1": f"{y1:.1f}", "x2": f"{x2:.1f}", "y2": f"{y2:.1f}"}
+    under = element("line", **place, stroke="var(--block-background-fill, white)", stroke_width="5")
+    line = element("line", **place, stroke=NEGATIVE, stroke_width="2.5", stroke_dasharray="6 4")
+    above, below = ("mean_picture", "mean_text") if y1 <= y2 else ("mean_text", "mean_picture")
+    names = {"mean_picture": say.text("score.map.mean_picture"), "mean_text": say.text("score.map.mean_text")}
+    (xa, ya), (xb, yb) = sorted(means, key=lambda end: end[1]) if y1 != y2 else means
+    return element(
+        "g", under, line, _end(xa, ya), _end(xb, yb), _label(names[above], xa + 8, ya - 6),
+        _label(names[below], xb + 8, yb + 16),
+    )  # fmt: skip
+
+
+def _end(x: float, y: float) -> str:
+    return element("path", d=f"M{x - 5:.1f} {y:.1f}h10m-5 -5v10", stroke=NEGATIVE, stroke_width="3")
+
+
+def _label(words: str, x: float, y: float) -> str:
+    """Words with a rim of the ground's colour, readable over pictures."""
+    return element(
+        "text", text(words), x=f"{x:.1f}", y=f"{y:.1f}", fill="var(--body-text-color, currentColor)", font_size="13",
+        stroke="var(--block-background-fill, white)", stroke_width="4", stroke_linejoin="round", paint_order="stroke",
+    )  # fmt: skip
 
 
 class _Scale:

@@ -1,0 +1,74 @@
+"""Pictures a second into the index: our run against a plain loop over the model, on JPEGs of three sizes.
+
+`DIFFUSCOPE_BENCH_PICTURES` chooses how many (5,000 in full); both take turns over the same files, a part at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from tests.bench._clip import fresh_encoder, load_emoji_clip, write_photographs
+from webui.clip.embed import ClipParts
+from webui.search.index import index_folder
+from webui.search.lance import LanceStore
+from webui.search.rows import ModelIdentity
+
+SIZES = ((640, 480), (1280, 960), (1920, 1080))
+PICTURES = "5000"
+PARTS = 10
+
+
+def run() -> dict[str, object]:
+    """Rates over all parts; the share of decoding is what opening and decoding alone takes of our own time."""
+    count = int(os.environ.get("DIFFUSCOPE_BENCH_PICTURES", PICTURES))
+    clip = load_emoji_clip()
+    seconds = {"ours": 0.0, "plain": 0.0, "decode": 0.0}
+    done = 0
+    with tempfile.TemporaryDirectory() as folder:
+        store = LanceStore(Path(folder) / "index", ModelIdentity("bench", "1"))
+        for part in range(PARTS):
+            place = Path(folder) / f"part-{part}"
+            files = []
+            for width, height in SIZES:
+                (place / f"{width}").mkdir(parents=True)
+                files += write_photographs(place / f"{width}", max(1, count // PARTS // len(SIZES)), width, height)
+            for name, work in (("ours", _ours), ("plain", _plain), ("decode", _decode)):
+                started = time.perf_counter()
+                work(clip, store, place, files)
+                seconds[name] += time.perf_counter() - started
+            done += len(files)
+    return {
+        "pictures": done,
+        "sizes": [list(size) for size in SIZES],
+        "ours_pictures_per_second": round(done / seconds["ours"], 1),
+        "plain_pictures_per_second": round(done / seconds["plain"], 1),
+        "ours_over_plain": round(seconds["plain"] / seconds["ours"], 2),
+        "decode_alone_share_of_plain": round(seconds["decode"] / seconds["plain"], 2),
+        "decode_alone_share_of_ours": round(seconds["decode"] / seconds["ours"], 2),
+    }
+
+
+def _ours(clip: ClipParts, store: LanceStore, place: Path, files: list[Path]) -> None:
+    counts = index_folder(store, fresh_encoder(clip), place)
+    if counts.done != len(files):
+        raise SystemExit(f"{counts.done} of {len(files)} pictures were indexed")
+
+
+def _plain(clip: ClipParts, _store: LanceStore, _place: Path, files: list[Path]) -> None:
+    with torch.inference_mode():
+        for path in files:
+            with Image.open(path) as image:
+                inputs = clip.processor.image_processor(images=image.convert("RGB"), return_tensors="pt")
+            clip.model.get_image_features(**inputs)
+
+
+def _decode(_clip: ClipParts, _store: LanceStore, _place: Path, files: list[Path]) -> None:
+    for path in files:
+        with Image.open(path) as image:
+            image.convert("RGB")

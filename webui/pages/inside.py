@@ -1,0 +1,387 @@
+"""The page "Inside": record a run or open one, and look at every step of it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import gradio as gr
+from gradio.blocks import Block
+
+from webui.diffusion.bundled import bundled_traces, find_bundled_trace
+from webui.diffusion.compare import compare_runs
+from webui.diffusion.request import GenerateRequest
+from webui.diffusion.request_values import request_from_values
+from webui.diffusion.trace import TRACE_SUFFIX, Trace, open_trace, save_trace
+from webui.errors import UserError
+from webui.i18n import Translator
+from webui.pages.clip_run import JobStep, follow_job, stop_job
+from webui.pages.create_run import Run
+from webui.pages.create_stage import drawn_from, selected_picture
+from webui.pages.inside_desk import InsideDesk, InsideDesks
+from webui.pages.inside_form import (
+    InsideParts,
+    RecordForm,
+    build_parts,
+    build_record_form,
+    build_source,
+    form_values,
+)
+from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
+from webui.pages.page import LanguageChange, Page
+from webui.pages.reader import Readers, owner_of, session_of
+from webui.runtime.catalog import CLIP
+from webui.studio import Studio
+from webui.tasks.inside import (
+    AblationRequest,
+    LockInRequest,
+    TraceRequest,
+    leave_out_word,
+    prepare_trace,
+    record_run,
+    score_steps,
+)
+from webui.views.inside_compare import ablation_payload, comparison_payload, lock_in_payload
+from webui.views.inside_payload import as_json, trace_payload
+from webui.views.markup import element, text
+from webui.views.run import RunPhase, RunView
+
+FOLLOWED: Final[dict[str, Any]] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+TRACES_FOLDER: Final = "traces"
+
+
+@dataclass(frozen=True, slots=True)
+class InsidePage(Page):
+    """The page of one program: its components, and the handlers behind them."""
+
+    studio: Studio
+    readers: Readers
+    desks: InsideDesks
+    form: RecordForm
+    parts: InsideParts
+
+    @classmethod
+    def build(cls, studio: Studio, readers: Readers, page: Localizer) -> InsidePage:
+        """Lay out the page inside the current `gr.Blocks` and wire its events."""
+        with gr.Row(elem_id="inside-source"):
+            with gr.Column(elem_classes="card", scale=3):
+                form, heads, record = build_record_form(page, studio.catalog, studio.settings.limits)
+            with gr.Column(elem_classes="card", scale=2):
+                source = build_source(page)
+        parts = build_parts(page, heads, record, source)
+        built = cls(studio, readers, InsideDesks(), form, parts)
+        built._wire()
+        return built
+
+    def arrive(self, request: gr.Request) -> Updates:
+        """Somebody comes to the tab: with nothing to look at yet, show the first of the shipped runs."""
+        names = list(bundled_traces())
+        if self.desks.of(session_of(request)).trace is not None or not names:
+            return unchanged()
+        return {self.parts.bundled: gr.update(value=names[0])} | self._open_bundled(names[0], request)
+
+    def arrive_outputs(self) -> list[Block]:
+        """Everything that `arrive` changes."""
+        return [self.parts.bundled, *self._shown_outputs()]
+
+    def receive(self, run: Run, selected: int) -> Updates:
+        """A picture from txt2img: its exact request, seed and size into the form."""
+        picture = selected_picture(run, selected)
+        return unchanged() if picture is None else self.form.filled(asdict(drawn_from(picture)))
+
+    def receive_outputs(self) -> list[Block]:
+        """Everything that `receive` changes."""
+        return list(self.form.by_name().values())
+
+    def record_event(self) -> dict[str, Any]:
+        """How to wire an event that records what the form asks for."""
+        return {
+            "fn": self._record,
+            "inputs": [self.parts.heads],
+            "inputs_kwargs": self.form.by_name(),
+            "outputs": [*self.parts.record.outputs(), *self._shown_outputs()],
+            "preprocess": False,
+            **FOLLOWED,
+        }
+
+    def said_again(self, change: LanguageChange) -> Updates:
+        """What Python made, in another language; the scripts say the rest again by themselves."""
+        desk = self.desks.of(session_of(change.request))
+        say = change.say
+        problem: Updates = {self.parts.problem: _problem(desk, say)}
+        asked = self.parts.ablate.show(desk.ablating.view, say) | self.parts.lock_in.show(desk.locking.view, say)
+        return merged(self._record_bar(desk, say), self._compare_bar(desk, say), asked, problem)
+
+    def said_again_outputs(self) -> list[Block]:
+        """Everything that `said_again` changes."""
+        return [
+            *self.parts.record.outputs(), *self.parts.compare.outputs(), *self.parts.ablate.outputs(),
+            *self.parts.lock_in.outputs(), self.parts.problem,
+        ]  # fmt: skip
+
+    def leave(self, request: gr.Request) -> None:
+        """The page has closed."""
+        self.desks.forget(session_of(request))
+
+    def _wire(self) -> None:
+        parts = self.parts
+        parts.record.start.click(**self.record_event())
+        parts.record.stop.click(self._stop_recording, **QUIET)
+        parts.bundled.input(self._open_bundled, inputs=[parts.bundled], outputs=self._shown_outputs(), **QUIET)
+        parts.upload.upload(
+            self._open_file, inputs=[parts.upload], outputs=self._shown_outputs(), preprocess=False, **QUIET
+        )
+        others = [parts.other_prompt, parts.other_seed, parts.other_guidance, parts.other_sampler]
+        outputs = [*parts.compare.outputs(), parts.compared, *others]
+        parts.compare.start.click(self._compare, inputs=others, outputs=outputs, **FOLLOWED)
+        parts.viewer.again(self._again, outputs=outputs, **FOLLOWED)
+        parts.compare.stop.click(self._stop_comparing, **QUIET)
+        parts.ablate.start.click(
+            self._ablate, inputs=[parts.word], outputs=[*parts.ablate.outputs(), parts.ablated], **FOLLOWED
+        )
+        parts.ablate.stop.click(self._stop_ablating, **QUIET)
+        parts.lock_in.start.click(
+            self._lock_in, inputs=[parts.rivals], outputs=[*parts.lock_in.outputs(), parts.locked], **FOLLOWED
+        )
+        parts.lock_in.stop.click(self._stop_locking, **QUIET)
+        parts.other_bundled.input(
+            self._compare_bundled, inputs=[parts.other_bundled], outputs=[parts.compared, *parts.compare.outputs()],
+            **QUIET,
+        )  # fmt: skip
+
+    def _record(self, heads: bool, request: gr.Request, **values: object) -> Iterator[Updates]:
+        """Record what the form asks for; the run looked at stays until there is a new one."""
+        session = session_of(request)
+        try:
+            asked = prepare_trace(self.studio, TraceRequest(request_from_values(values), bool(heads)))
+        except UserError as error:
+            desk = self.desks.change(session, recording=JobStep(RunView(RunPhase.FAILED, error=error)))
+            yield self._record_bar(desk, self.readers.translator(request))
+            return
+        for step in follow_job(
+            self.studio,
+            lambda context: record_run(self.studio, asked, context),
+            owner_of(request),
+        ):
+            say = self.readers.translator(request)
+            if step.value is None:
+                yield self._record_bar(self.desks.change(session, recording=step), say)
+                continue
+            saved, problem = self._saved(step.value.trace)
+            self.desks.change(session, recording=replace(step, value=None))
+            desk = self._put(session, step.value.trace, saved, problem)
+            yield merged(
+                self._record_bar(desk, say), self._shown(desk, say), {self.parts.bundled: gr.update(value=None)}
+            )
+
+    def _saved(self, trace: Trace) -> tuple[Path | None, UserError | None]:
+        """Keep a recording in the outputs folder, where the download button may fetch it."""
+        header = trace.header
+        words = re.sub(r"[^\w]+", "-", header.request.prompt.lower()).strip("-")[:40] or "run"
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{words}-{header.seed}{TRACE_SUFFIX}"
+        path = self.studio.settings.outputs_dir / TRACES_FOLDER / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_trace(trace, path)
+        except UserError as error:
+            return None, error
+        except OSError as error:
+            return None, UserError("error.trace_not_saved", file=str(path), reason=error.strerror or str(error))
+        return path, None
+
+    def _stop_recording(self, request: gr.Request) -> None:
+        stop_job(self.studio, self.desks.of(session_of(request)).recording, owner_of(request))
+
+    def _stop_comparing(self, request: gr.Request) -> None:
+        stop_job(self.studio, self.desks.of(session_of(request)).comparing, owner_of(request))
+
+    def _stop_ablating(self, request: gr.Request) -> None:
+        stop_job(self.studio, self.desks.of(session_of(request)).ablating, owner_of(request))
+
+    def _stop_locking(self, request: gr.Request) -> None:
+        stop_job(self.studio, self.desks.of(session_of(request)).locking, owner_of(request))
+
+    def _ablate(self, word: int | None, request: gr.Request) -> Iterator[Updates]:
+        """Draw the run again without one word."""
+        session, trace = session_of(request), self.desks.of(session_of(request)).trace
+        if trace is None:
+            return
+        asked = AblationRequest(trace, -1 if word is None else int(word))
+        for step in follow_job(
+            self.studio, lambda context: leave_out_word(self.studio, asked, context), owner_of(request)
+        ):
+            if self.desks.of(session).trace is not trace:  # another run is looked at by now
+                return
+            self.desks.change(session, ablating=replace(step, value=None))
+            shown = {} if step.value is None else {self.parts.ablated: as_json(ablation_payload(trace, step.value))}
+            yield self.parts.ablate.show(step.view, self.readers.translator(request)) | shown
+
+    def _lock_in(self, rivals: str | None, request: gr.Request) -> Iterator[Updates]:
+        """Score each step's x0 against the prompt and the rival texts, one a line."""
+        session, trace = session_of(request), self.desks.of(session_of(request)).trace
+        entries = self.studio.catalog.entries(CLIP)
+        if trace is None:
+            return
+        texts = tuple(line.strip() for line in (rivals or "").splitlines() if line.strip())
+        asked = LockInRequest(trace, texts, entries[0].id if entries else "")
+        for step in follow_job(
+            self.studio, lambda context: score_steps(self.studio, asked, context), owner_of(request)
+        ):
+            if self.desks.of(session).trace is not trace:
+                return
+            self.desks.change(session, locking=replace(step, value=None))
+            found = step.value
+            shown = (
+                {self.parts.locked: as_json(lock_in_payload(found.texts, found.scores, found.call))} if found else {}
+            )
+            yield self.parts.lock_in.show(step.view, self.readers.translator(request)) | shown
+
+    def _open_bundled(self, name: str | None, request: gr.Request) -> Updates:
+        return self._opened(lambda: open_trace(find_bundled_trace(name or "")), request)
+
+    def _open_file(self, file: object, request: gr.Request) -> Updates:
+        path = file.get("path") if isinstance(file, Mapping) else None
+        return self._opened(lambda: open_trace(Path(str(path))), request)
+
+    def _opened(self, opening: Any, request: gr.Request) -> Updates:
+        session, say = session_of(request), self.readers.translator(request)
+        try:
+            desk = self._put(session, opening(), None, None)
+        except UserError as error:
+            desk = self.desks.change(session, problem=error)
+            return {self.parts.problem: _problem(desk, say)}
+        return self._shown(desk, say)
+
+    def _put(self, session: str, trace: Trace, saved: Path | None, problem: UserError | None) -> InsideDesk:
+        return self.desks.change(
+            session, trace=trace, saved=saved, problem=problem, other=None, comparing=JobStep(), ablating=JobStep(),
+            locking=JobStep(),
+        )  # fmt: skip
+
+    def _shown(self, desk: InsideDesk, say: Translator) -> Updates:
+        """The run on the desk: its data, and a form for a second run like it."""
+        parts, asked = self.parts, desk.drawn_from()
+        if desk.trace is None or asked is None:
+            return {}
+        return {
+            parts.viewer: as_json(trace_payload(desk.trace)),
+            parts.save: gr.update(visible=desk.saved is not None, value=str(desk.saved) if desk.saved else None),
+            parts.problem: _problem(desk, say),
+            parts.compared: "",
+            parts.ablated: "",
+            parts.locked: "",
+            parts.word: gr.update(
+                choices=[(word, number) for number, word in enumerate(desk.trace.header.words)],
+                value=_longest(desk.trace),
+            ),
+            parts.other_bundled: gr.update(value=None),
+            **self._other_form(asked),
+        }
+
+    def _shown_outputs(self) -> list[Block]:
+        parts = self.parts
+        return [
+            parts.viewer, parts.save, parts.problem, parts.compared, parts.other_bundled, parts.other_prompt,
+            parts.other_seed, parts.other_guidance, parts.other_sampler, parts.bundled, parts.ablated, parts.locked,
+            parts.word,
+        ]  # fmt: skip
+
+    def _other_form(self, asked: GenerateRequest) -> Updates:
+        parts = self.parts
+        return {
+            parts.other_prompt: asked.prompt,
+            parts.other_seed: asked.seed,
+            parts.other_guidance: asked.guidance_scale,
+            parts.other_sampler: asked.sampler,
+        }
+
+    def _again(self, event: gr.EventData, request: gr.Request) -> Iterator[Updates]:
+        """The same seed at another guidance scale, one click away from the guidance meter."""
+        sent = event._data  # noqa: SLF001 - its own attribute access fails on what is missing
+        asked = self.desks.of(session_of(request)).drawn_from()
+        if asked is None or not isinstance(sent, Mapping) or not isinstance(sent.get("cfg"), int | float):
+            return
+        yield from self._follow_compare(replace(asked, guidance_scale=float(sent["cfg"])), request)
+
+    def _compare(
+        self, prompt: str, seed: float | None, guidance: float | None, sampler: str | None, request: gr.Request
+    ) -> Iterator[Updates]:
+        """Record a second run and put it beside the first."""
+        asked = self.desks.of(session_of(request)).drawn_from()
+        if asked is None:
+            return
+        values = form_values(asked) | {
+            "prompt": prompt or "", "seed": asked.seed if seed is None else seed, "guidance_scale": guidance,
+            "sampler": sampler or asked.sampler,
+        }  # fmt: skip
+        try:
+            wanted = request_from_values(values)
+        except UserError as error:
+            desk = self.desks.change(session_of(request), comparing=JobStep(RunView(RunPhase.FAILED, error=error)))
+            yield self._compare_bar(desk, self.readers.translator(request))
+            return
+        yield from self._follow_compare(wanted, request)
+
+    def _follow_compare(self, asked: GenerateRequest, request: gr.Request) -> Iterator[Updates]:
+        session = session_of(request)
+        first = self.desks.of(session).trace
+        for step in follow_job(
+            self.studio, lambda context: record_run(self.studio, TraceRequest(asked), context), owner_of(request)
+        ):
+            if self.desks.of(session).trace is not first:  # another run is looked at by now
+                return
+            say = self.readers.translator(request)
+            if step.value is None:
+                yield self._compare_bar(self.desks.change(session, comparing=step), say)
+                continue
+            updates = self._compared(session, step.value.trace)
+            desk = self.desks.change(session, comparing=replace(step, value=None))
+            yield merged(self._compare_bar(desk, say), updates, self._other_form(asked))
+
+    def _compare_bundled(self, name: str | None, request: gr.Request) -> Updates:
+        session, say = session_of(request), self.readers.translator(request)
+        try:
+            updates = self._compared(session, open_trace(find_bundled_trace(name or "")))
+        except UserError as error:
+            desk = self.desks.change(session, comparing=JobStep(RunView(RunPhase.FAILED, error=error)))
+            return self._compare_bar(desk, say)
+        return updates | self._compare_bar(self.desks.change(session, comparing=JobStep()), say)
+
+    def _compared(self, session: str, other: Trace) -> Updates:
+        """Both runs for the browser. Raises UserError for two that cannot be compared."""
+        first = self.desks.of(session).trace
+        if first is None:
+            return {}
+        payload = {
+            "found": comparison_payload(len(first.header.steps), compare_runs(first, other)),
+            "other": trace_payload(other),
+        }
+        self.desks.change(session, other=other)
+        return {self.parts.compared: as_json(payload)}
+
+    def _record_bar(self, desk: InsideDesk, say: Translator) -> Updates:
+        trace = desk.trace
+        done = ""
+        if trace is not None and desk.recording.view.phase is RunPhase.DONE:
+            key = "inside.recorded.stopped" if trace.header.stopped else "inside.recorded"
+            done = say.text(key, calls=len(trace.header.steps), planned=trace.header.planned_calls)
+        return self.parts.record.show(desk.recording.view, say, done)
+
+    def _compare_bar(self, desk: InsideDesk, say: Translator) -> Updates:
+        return self.parts.compare.show(desk.comparing.view, say)
+
+
+def _longest(trace: Trace) -> int | None:
+    """The number of the longest word: most often what the prompt is about."""
+    words = trace.header.words
+    return max(range(len(words)), key=lambda number: len(words[number]), default=None)
+
+
+def _problem(desk: InsideDesk, say: Translator) -> str:
+    if desk.problem is None:
+        return ""
+    return element("div", text(say.error(desk.problem)), class_="status-failed", role="alert")

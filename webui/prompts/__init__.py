@@ -1,0 +1,1 @@
+"""Instruments that work on the prompt: T5 and BART as plain functions on loaded models."""
