@@ -11,10 +11,16 @@ from webui.diffusion.generate import generate
 from webui.diffusion.recorder import Recorder
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.trace import Trace
+from webui.runtime.shared_tokenizer import share
 
 
 def load_pipeline(folder: Path) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, safety_checker=None)
+    """A stock pipeline, with the tokenizer made fit for several threads as the manager does it."""
+    pipe: StableDiffusionPipeline = StableDiffusionPipeline.from_pretrained(
+        folder, local_files_only=True, safety_checker=None
+    )
+    share(pipe.tokenizer)
+    return pipe
 
 
 @pytest.fixture(scope="session")

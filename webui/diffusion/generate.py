@@ -79,6 +79,8 @@ def generate(
     one U-Net call and the result holds the batches that were finished. Picture i is drawn from a generator on the CPU
     seeded with seed + i, whatever the device; in a larger batch its latents differ in the sixth digit. `first_batch`
     leaves out batches that were drawn before. `recorder` gets a `Trace` of each picture and changes none of them.
+    Threads may draw with one `pipe` at once if its tokenizer is made for it (`runtime.shared_tokenizer`), as the
+    manager's are.
     """
     request = resolved_request(pipe, request)
     seeds = picture_seeds(request)

@@ -99,10 +99,14 @@ def build_form(page: Localizer, entries: tuple[CatalogEntry, ...]) -> SearchForm
         folder = page.make(gr.Dropdown, {"label": "search.filter.folder"}, choices=[], elem_id="search-folder")
         with gr.Row():
             since = page.make(
-                gr.Textbox, {"label": "search.filter.since"}, placeholder="2026-01-31", elem_id="search-since"
+                gr.Textbox,
+                {"label": "search.filter.since", "placeholder": "search.filter.date_example"},
+                elem_id="search-since",
             )
             until = page.make(
-                gr.Textbox, {"label": "search.filter.until"}, placeholder="2026-12-31", elem_id="search-until"
+                gr.Textbox,
+                {"label": "search.filter.until", "placeholder": "search.filter.date_example"},
+                elem_id="search-until",
             )
         with gr.Row():
             min_side = page.make(

@@ -26,6 +26,7 @@ from transformers import (
 
 from webui.errors import UserError
 from webui.runtime import safety
+from webui.runtime.shared_tokenizer import share
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def load_siglip_processor(folder: Path, model: Any) -> TextsAndPictures:
     own = backend.normalizer
     backend.normalizer = normalizers.Sequence([*first, own] if own is not None else first)
     image_processor = kind_of(folder).image_processor.from_pretrained(folder, local_files_only=True)
-    return TextsAndPictures(tokenizer, image_processor)
+    return TextsAndPictures(share(tokenizer), image_processor)
 
 
 def _canonical(*, without_punctuation: bool) -> list[Any]:

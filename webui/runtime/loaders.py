@@ -33,6 +33,7 @@ from webui.errors import UserError
 from webui.runtime import memory, safety
 from webui.runtime.catalog import BART, CLIP, T5, TXT2IMG, VIT
 from webui.runtime.contrastive import kind_of, load_siglip_processor
+from webui.runtime.shared_tokenizer import share
 
 LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
 _LOCAL_WEIGHTS: Final = {**LOCAL, "use_safetensors": True, "output_loading_info": True}
@@ -195,7 +196,7 @@ def _assemble_rewriter(folder: Path, modules: Mapping[str, nn.Module]) -> Rewrit
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError("error.model_file_broken", file=str(folder), reason=reason) from error
     safety.check_padded_vocabulary(folder, len(tokenizer), model.config.vocab_size)
-    return RewriterModel(model, tokenizer)
+    return RewriterModel(model, share(tokenizer))
 
 
 def _diffusers_part(name: str, folder: Path, model_class: Any) -> Part:
@@ -243,7 +244,7 @@ def _load_tokenizer(folder: Path, vocab_size: int) -> CLIPTokenizer:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError("error.model_file_broken", file=str(folder), reason=reason) from error
     safety.check_vocabulary(folder, len(tokenizer), vocab_size)
-    return tokenizer
+    return share(tokenizer)
 
 
 def _load_scheduler(folder: Path) -> SchedulerMixin:
