@@ -8,11 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from tests.e2e.driver import CreateDriver
 from tests.e2e.served import Served, launch_chromium, serve
 from tests.tiny import save_tiny_vit
+
+PATIENCE_MS = 60_000
+"""How long a page may take to answer before a test calls it broken: a busy machine is no failure."""
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker does all browser tests: two browsers and two servers on two cores mostly wait for each other."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("browser"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> None:
+    expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +73,7 @@ class Visitors:
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
         self._watch(page)
         driver = CreateDriver(page, self.url)
         driver.open()
