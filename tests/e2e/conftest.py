@@ -19,6 +19,7 @@ PATIENCE_MS = 60_000
 HERE = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker does all browser tests: two browsers and two servers on two cores mostly wait for each other."""
     for item in items:
