@@ -197,7 +197,7 @@ def test_several_pictures_and_folders_are_numbered(shell: Shell) -> None:
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_keeps_what_is_finished_and_nothing_half_made(shell: Shell, stop: signal.Signals) -> None:
     """Batch after batch of slow steps; once the first picture is there, the process is told to stop."""
-    many = ("--steps", "50", "--batch-count", "16", "--out", "cat.png")
+    many = ("--steps", "150", "--batch-size", "2", "--batch-count", "16", "--out", "cat.png")
     process = shell.start("generate", "a cat", "--model", "tiny", *many)
     hidden = None
     while hidden is None:
@@ -208,7 +208,7 @@ def test_a_stop_keeps_what_is_finished_and_nothing_half_made(shell: Shell, stop:
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr
     kept = stdout.splitlines()
-    assert 1 <= len(kept) < 16
+    assert 2 <= len(kept) < 32
     assert shell.written() == sorted(Path(line).name for line in kept)
 
 

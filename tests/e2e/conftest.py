@@ -71,7 +71,7 @@ class Visitors:
         context = self.browser.new_context(
             locale=locale, color_scheme=color_scheme, viewport={"width": width, "height": 900}
         )
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        context.grant_permissions(["camera", "clipboard-read", "clipboard-write"])
         self.contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)

@@ -153,7 +153,7 @@ def test_files_that_are_no_pictures_are_named_while_the_rest_is_scored(
 
 
 @pytest.mark.usefixtures("emoji_suite")
-def test_pictures_come_from_the_gallery_the_clipboard_and_the_desktop(
+def test_pictures_come_from_the_gallery_the_clipboard_the_desktop_and_the_camera(
     visitors: Visitors, server: Served, drawings: list[Path]
 ) -> None:
     Gallery(server.outputs).save(Image.open(drawings[0]), "a cat that was drawn\nSteps: 2, Seed: 5", seed=5)
@@ -164,6 +164,12 @@ def test_pictures_come_from_the_gallery_the_clipboard_and_the_desktop(
     for number, (kind, field) in enumerate((("paste", "clipboardData"), ("drop", "dataTransfer"))):
         page.evaluate(_GIVE, [list(drawings[number].read_bytes()), drawings[number].name, kind, field])
         expect(page.locator(".tray li")).to_have_count(number + 2)
+    page.get_by_role("button", name="Camera").click()
+    page.locator("#score-camera").get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("() => document.querySelector('#score-camera video')?.currentTime > 0")
+    page.locator("#score-camera").get_by_role("button", name=re.compile("capture", re.IGNORECASE)).click()
+    expect(page.locator(".tray li")).to_have_count(4)
+    expect(page.locator(".tray li").last).to_contain_text("camera-4")
 
 
 @pytest.mark.usefixtures("emoji_suite")
