@@ -27,6 +27,7 @@ from webui.store.gallery import Gallery
 from webui.studio import Studio, open_studio
 from webui.tasks.clip import check_score, score_pictures
 from webui.tasks.inside import TRACE, RecordedRun, TraceRequest, prepare_trace, record_run
+from webui.tasks.translate import Translation
 from webui.tasks.txt2img import DrawnPictures, draw_pictures, prepare_request
 from webui.tasks.vision import check_classify, classify_pictures
 from webui.views.figures import measure_name, written
@@ -49,6 +50,7 @@ class TerminalPictures:
     request: GenerateRequest
     seconds: float
     stopped: bool
+    translation: Translation | None = None
 
 
 def draw_in_terminal(
@@ -67,7 +69,7 @@ def draw_in_terminal(
         gallery = studio.gallery if out is None else Gallery(out.absolute())
         drawn = _draw(replace(studio, gallery=gallery), request, say)
         paths = tuple((picture.path, picture.seed) for picture in drawn.pictures)
-        return TerminalPictures(paths, drawn.request, drawn.seconds, drawn.stopped)
+        return TerminalPictures(paths, drawn.request, drawn.seconds, drawn.stopped, drawn.translation)
 
 
 def score_in_terminal(settings: Settings, request: ScoreRequest, say: Translator) -> ScoreResult:
@@ -186,7 +188,7 @@ def _draw_to_file(studio: Studio, request: GenerateRequest, out: Path, say: Tran
             path = out if one else out.with_stem(f"{out.stem}-{number}")
             picture.path.replace(path)
             pictures.append((path, picture.seed))
-    return TerminalPictures(tuple(pictures), drawn.request, drawn.seconds, drawn.stopped)
+    return TerminalPictures(tuple(pictures), drawn.request, drawn.seconds, drawn.stopped, drawn.translation)
 
 
 def _draw(studio: Studio, request: GenerateRequest, say: Translator) -> DrawnPictures:

@@ -53,6 +53,7 @@ REQUESTS = st.builds(
     width=st.integers(1, 128).map(lambda n: n * 8),
     height=st.integers(1, 128).map(lambda n: n * 8),
     seed=st.integers(0, MAX_SEED),
+    original_prompt=PROMPTS,
 )
 
 
@@ -76,6 +77,17 @@ def test_the_format_is_a1111s() -> None:
         "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 42, Size: 128x96, "
         f"Model: emoji, Version: diffuscope {webui.__version__}"
     )
+
+
+def test_a_translated_prompt_keeps_what_it_was_translated_from() -> None:
+    request = GenerateRequest("a cat", width=8, height=8, seed=1, original_prompt="แมว, ตัวหนึ่ง")
+    text = format_infotext(request, 1, 8, 8)
+    assert text.startswith("a cat\nSteps: 20, "), "other tools draw from the first line"
+    assert 'Model: emoji, Original prompt: "แมว, ตัวหนึ่ง", Version: ' in text
+    found = parse_infotext(text)
+    assert (found.values["prompt"], found.values["original_prompt"]) == ("a cat", "แมว, ตัวหนึ่ง")
+    too_long = parse_infotext(f"a cat\nSteps: 5, Seed: 1, Original prompt: {'ก' * 4001}")
+    assert [error.key for error in too_long.ignored] == ["error.prompt_too_long"]
 
 
 def test_a_prompt_that_the_format_cannot_hold_is_still_readable_to_others() -> None:

@@ -38,6 +38,7 @@ def add_generate(app: typer.Typer, say: Translator) -> None:
         seed: int = option("seed", "--seed", say.text("cli.generate.seed")),
         batch_size: int = option("batch_size", "--batch-size", say.text("cli.generate.batch_size")),
         batch_count: int = option("batch_count", "--batch-count", say.text("cli.generate.batch_count")),
+        translate: bool = option("translate", "--translate", say.text("cli.generate.translate")),
         out: Path | None = typer.Option(None, metavar="PATH", help=say.text("cli.generate.out")),
         as_json: bool = typer.Option(False, "--json", help=say.text("cli.json")),
     ) -> int:
@@ -53,10 +54,16 @@ def add_generate(app: typer.Typer, say: Translator) -> None:
             seed=seed,
             batch_size=batch_size,
             batch_count=batch_count,
+            translate=translate,
         )
         from webui.terminal import draw_in_terminal
+        from webui.views.translation import translation_remarks
 
         drawn = draw_in_terminal(settings, request, out, say)
+        if drawn.translation is not None:
+            written = say.text("cli.generate.translated", model=drawn.translation.model, text=drawn.translation.text)
+            for line in (written, *translation_remarks(drawn.translation, say)):
+                typer.echo(line, err=True)
         if as_json:
             pictures = [{"path": str(path), "seed": seed} for path, seed in drawn.pictures]
             answer = {"parameters": asdict(drawn.request), "seconds": round(drawn.seconds, 3), "pictures": pictures}

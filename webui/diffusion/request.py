@@ -22,6 +22,9 @@ class GenerateRequest:
     `width` and `height` are pixels; None stands for the model's own size. `seed` is 0..2**32-1, or -1 for a new one;
     picture i of the whole request is drawn from seed + i, as A1111 does. `guidance_scale` <= 1 turns classifier-free
     guidance off (Ho & Salimans 2022); None stands for the model's own.
+
+    `translate` asks the task for a Thai or mixed prompt in English before anything is drawn (`tasks.translate`);
+    `original_prompt` is what was written before it was translated. Neither changes what an instrument draws.
     """
 
     prompt: str
@@ -35,6 +38,8 @@ class GenerateRequest:
     seed: int = RANDOM_SEED
     batch_size: int = 1
     batch_count: int = 1
+    translate: bool = False
+    original_prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ def check_request(request: GenerateRequest, limits: GenerateLimits) -> None:
 
     The size's multiple depends on the VAE, so `check_size` does that once the model is known.
     """
-    for text in (request.prompt, request.negative_prompt):
+    for text in (request.prompt, request.negative_prompt, request.original_prompt):
         check_text(text, limits.max_prompt_characters)
     _check_range("error.steps_out_of_range", request.steps, 1, limits.max_steps)
     _check_range("error.batch_size_out_of_range", request.batch_size, 1, limits.max_batch_size)

@@ -9,7 +9,8 @@ from typing import Any, Final
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 
-_TEXT: Final = frozenset({"prompt", "negative_prompt", "model", "sampler"})
+_TEXT: Final = frozenset({"prompt", "negative_prompt", "model", "sampler", "original_prompt"})
+_TRUTH: Final = frozenset({"translate"})
 _OPTIONAL: Final = frozenset({"guidance_scale", "width", "height"})
 _SHOWN_CHARACTERS: Final = 60
 _TOO_LARGE: Final = 2**53
@@ -35,6 +36,10 @@ def _typed(name: str, value: object) -> Any:
     if name in _TEXT:
         if not isinstance(value, str):
             raise UserError("error.not_text", field=name, value=_shortened(value))
+        return value
+    if name in _TRUTH:
+        if not isinstance(value, bool):
+            raise UserError("error.not_true_or_false", field=name)
         return value
     if value is None and name in _OPTIONAL:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from webui.pages.saved_form import usable_values
 from webui.runtime.catalog import CatalogEntry
 from webui.store.infotext import parse_infotext, read_infotext
 from webui.studio import Studio
+from webui.tasks.translate import thai_translator
 from webui.tasks.txt2img import count_prompt_tokens
 from webui.views.model import render_model
 from webui.views.notice import PictureNotice, render_notice
@@ -75,6 +77,7 @@ class CreatePage(Page):
         with gr.Row(elem_id="create"):
             with gr.Column(elem_id="ask", elem_classes="card"):
                 prompt, negative_prompt, tokens, suggestions = form_parts.build_prompts(page, defaults.prompt)
+                translate, original = form_parts.build_translation(page, partial(_no_translator, studio))
                 send_prompt = page.make(
                     gr.Button, {"value": "create.send_to_prompt"}, size="sm", elem_id="send-to-prompt"
                 )
@@ -93,8 +96,9 @@ class CreatePage(Page):
                     gr.UploadButton, {"label": "create.from_picture"}, size="sm", elem_id="from-picture"
                 )
         form = CreateForm(
-            prompt, negative_prompt, model, sampler, steps, guidance, width, height, seed, batch_count, batch_size
-        )
+            prompt, negative_prompt, model, sampler, steps, guidance, width, height, seed, batch_count, batch_size,
+            translate, original,
+        )  # fmt: skip
         saved = gr.BrowserState(None, storage_key=_STORAGE_KEY, secret=_STORAGE_SECRET)
         built = cls(
             studio, readers, form, stage, tokens, suggestions, about, notice, gr.State(None), random_seed, last_seed,
@@ -113,7 +117,9 @@ class CreatePage(Page):
         (saved,) = remembered
         defaults = form_parts.default_request(self.studio.catalog, say)
         known = {"prompt": defaults.prompt, "model": defaults.model} | usable_values(saved, self.studio)
-        return self.form.filled(known) | self._beside_form(known["prompt"], known["model"], say)
+        able = _no_translator(self.studio) is None
+        switch = {self.form.translate: gr.update(value=able and known.get("translate") is True, interactive=able)}
+        return merged(self.form.filled(known), switch, self._beside_form(known["prompt"], known["model"], say))
 
     def opening_outputs(self) -> list[Block]:
         """Everything that `opening` changes."""
@@ -134,7 +140,8 @@ class CreatePage(Page):
         """Everything that `said_again` changes."""
         stage = self.stage
         beside = [self.tokens, self.about_model, self.suggestions, self.notice, self.form.prompt]
-        return [stage.status, stage.preview, stage.parameters, stage.controls.problem, *beside]
+        shown = [stage.status, stage.translation, stage.preview, stage.parameters, stage.controls.problem]
+        return [*shown, *beside]
 
     def kept(self) -> list[Block]:
         """The components that hold the fields of `Kept`, in their order."""
@@ -143,6 +150,14 @@ class CreatePage(Page):
     def leave(self, request: gr.Request) -> None:
         """The page has closed: nobody waits for its pictures any more."""
         self.studio.jobs.cancel_owner(owner_of(request))
+
+    def with_prompt(self, words: str, original: str = "") -> Updates:
+        """Put a prompt into the form; `original` is what it was translated from, if it was."""
+        return self.form.filled({"prompt": words, "original_prompt": original})
+
+    def prompt_outputs(self) -> list[Block]:
+        """Everything that `with_prompt` changes."""
+        return [self.form.prompt, self.form.original_prompt]
 
     def _wire_run(self) -> None:
         stage = self.stage
@@ -167,7 +182,8 @@ class CreatePage(Page):
     def _wire_form(self) -> None:
         form = self.form
         self.random_seed.click(None, js=f"() => [{RANDOM_SEED}]", outputs=[form.seed], **QUIET)
-        self.suggestions.click(_first_of, inputs=[self.suggestions], outputs=[form.prompt], **QUIET)
+        self.suggestions.click(self._suggest, inputs=[self.suggestions], outputs=self.prompt_outputs(), **QUIET)
+        form.prompt.input(None, js="() => ['']", outputs=[form.original_prompt], **QUIET)
         form.prompt.change(
             self._count, inputs=[form.prompt, form.model], outputs=[self.tokens], trigger_mode="always_last", **QUIET
         )
@@ -210,15 +226,23 @@ class CreatePage(Page):
         return self.stage.show_selected(run, event.index, self.readers.translator(request))
 
     def _reuse(self, run: Run, selected: int) -> Updates:
-        """Put the parameters of the picture looked at back into the form, its seed among them."""
+        """Put the parameters of the picture looked at back into the form, its seed among them.
+
+        The switch for translating stays: what was drawn is English already, and the next prompt may not be.
+        """
         picture = selected_picture(run, selected)
         if picture is None:
             return unchanged()
-        return self.form.filled(asdict(drawn_from(picture)))
+        values = asdict(drawn_from(picture))
+        del values["translate"]
+        return self.form.filled(values)
 
     def _reuse_seed(self, run: Run, selected: int) -> Updates:
         picture = selected_picture(run, selected)
         return unchanged() if picture is None else self.form.filled({"seed": picture.seed})
+
+    def _suggest(self, sample: list[str]) -> Updates:
+        return self.with_prompt(sample[0])
 
     def _count(self, prompt: str, model: str | None, request: gr.Request) -> str:
         return self._tokens_of(prompt, model, self.readers.translator(request))
@@ -232,7 +256,11 @@ class CreatePage(Page):
     def _read_picture(self, file: Mapping[str, Any], request: gr.Request) -> Updates:
         """Fill the form from the infotext in a PNG, and say what of it was not used."""
         say = self.readers.translator(request)
-        notice, values = _read_settings(Path(file["path"]), str(file.get("orig_name") or ""), self.studio)
+        return self.read_picture(Path(file["path"]), str(file.get("orig_name") or ""), say)
+
+    def read_picture(self, path: Path, name: str, say: Translator) -> Updates:
+        """What `_read_picture` does, for a picture from another page."""
+        notice, values = _read_settings(path, name, self.studio)
         return merged(
             self.form.filled(values),
             {self.about_model: render_model(self._entry(values["model"]), say)} if "model" in values else {},
@@ -259,8 +287,13 @@ class CreatePage(Page):
         return next((entry for entry in self.studio.catalog.entries("txt2img") if entry.id == model), None)
 
 
-def _first_of(sample: list[str]) -> str:
-    return sample[0]
+def _no_translator(studio: Studio) -> UserError | None:
+    """Why no prompt can be translated here; None when one can."""
+    try:
+        thai_translator(studio)
+    except UserError as error:
+        return error
+    return None
 
 
 def _keep_form_js(names: list[str]) -> str:
@@ -277,7 +310,7 @@ def _read_settings(path: Path, name: str, studio: Studio) -> tuple[PictureNotice
         found = parse_infotext(read_infotext(path), studio.settings.limits)
     except UserError as error:
         return PictureNotice(name, error=error), {}
-    values, ignored = dict(found.values), found.ignored
+    values, ignored = {"original_prompt": "", **found.values}, found.ignored
     if "model" in values:
         try:
             studio.catalog.find(values["model"], "txt2img")

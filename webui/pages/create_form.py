@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from gradio.blocks import Block
 
 from webui.diffusion.request import RANDOM_SEED, GenerateLimits, GenerateRequest
 from webui.diffusion.samplers import SAMPLERS
+from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.localize import Localizer, Updates
 from webui.runtime.catalog import Catalog, CatalogEntry
@@ -40,6 +41,8 @@ class CreateForm:
     seed: gr.Number
     batch_count: gr.Slider
     batch_size: gr.Slider
+    translate: gr.Checkbox
+    original_prompt: gr.Textbox
 
     def by_name(self) -> dict[str, Block]:
         """The components under their field names, for `inputs_kwargs`."""
@@ -116,6 +119,27 @@ def build_prompts(page: Localizer, ready_prompt: str) -> tuple[gr.Textbox, gr.Te
         elem_id="negative-prompt",
     )
     return prompt, negative_prompt, tokens, suggestions
+
+
+def build_translation(page: Localizer, refusal: Callable[[], UserError | None]) -> tuple[gr.Checkbox, gr.Textbox]:
+    """The switch that has a Thai prompt translated before it is drawn, and what a translated prompt was before.
+
+    `refusal` says why no model here can translate, None when one can; then the switch is off and says so.
+    """
+    original = page.make(
+        gr.Textbox, {"label": "create.translated_from", "placeholder": "create.translated_from.none"}, lines=1,
+        max_lines=4, interactive=False, elem_id="original-prompt",
+    )  # fmt: skip
+    translate = page.make(
+        gr.Checkbox, {"label": "create.translate", "info": lambda say: translation_info(refusal(), say)}, value=False,
+        interactive=refusal() is None, container=False, elem_id="translate",
+    )  # fmt: skip
+    return translate, original
+
+
+def translation_info(refusal: UserError | None, say: Translator) -> str:
+    """What the switch does, or why it is off."""
+    return say.text("create.translate.info") if refusal is None else say.error(refusal)
 
 
 def build_sampling(

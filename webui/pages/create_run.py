@@ -11,6 +11,7 @@ from webui.errors import UserError
 from webui.runtime.jobs import Job, JobCancelled, JobEvent, JobState, Progress, Published, StateChange
 from webui.store.gallery import SavedPicture
 from webui.studio import Studio
+from webui.tasks.translate import Translation
 from webui.tasks.txt2img import DrawnPictures, PreviewFrame, draw_pictures, prepare_request
 from webui.views.run import RunPhase, RunView
 
@@ -19,10 +20,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One press of "Generate" as far as it has come: what the stage shows, and the pictures that are finished."""
+    """One press of "Generate" as far as it has come: what the stage shows, and the pictures that are finished.
+
+    `translation` is what is drawn instead of the prompt, where that was asked for.
+    """
 
     view: RunView = field(default_factory=RunView)
     pictures: tuple[SavedPicture, ...] = ()
+    translation: Translation | None = None
 
 
 def follow_run(
@@ -57,18 +62,19 @@ def _after(run: Run, event: JobEvent, job: Job[DrawnPictures]) -> Run:
     view = replace(run.view, stopping=job.stopping)
     match event:
         case StateChange(state=JobState.QUEUED, position=position):
-            return replace(run, view=replace(view, phase=RunPhase.WAITING, position=position))
+            view = replace(view, phase=RunPhase.WAITING, position=position)
         case StateChange(state=JobState.RUNNING):
-            return replace(run, view=replace(view, phase=RunPhase.RUNNING))
+            view = replace(view, phase=RunPhase.RUNNING)
         case Progress():
-            return replace(run, view=replace(view, progress=event))
+            view = replace(view, progress=event)
         case Published(value=PreviewFrame(jpegs=jpegs)):
-            return replace(run, view=replace(view, previews=jpegs))
+            view = replace(view, previews=jpegs)
         case Published(value=SavedPicture() as picture):
-            pictures = (*run.pictures, picture)
-            return Run(replace(view, finished=len(pictures)), pictures)
-        case _:
-            return replace(run, view=view)
+            run = replace(run, pictures=(*run.pictures, picture))
+            view = replace(view, finished=len(run.pictures))
+        case Published(value=Translation() as translation):
+            run = replace(run, translation=translation)
+    return replace(run, view=view)
 
 
 def _ended(run: Run, job: Job[DrawnPictures]) -> Run:
@@ -84,7 +90,8 @@ def _ended(run: Run, job: Job[DrawnPictures]) -> Run:
     except Exception:  # noqa: BLE001
         return replace(run, view=replace(view, phase=RunPhase.FAILED))
     phase = RunPhase.STOPPED if drawn.stopped else RunPhase.DONE
-    return Run(replace(view, phase=phase, finished=len(drawn.pictures), seconds=drawn.seconds), drawn.pictures)
+    view = replace(view, phase=phase, finished=len(drawn.pictures), seconds=drawn.seconds)
+    return replace(run, view=view, pictures=drawn.pictures)
 
 
 def _wait_for(job: Job[DrawnPictures]) -> None:

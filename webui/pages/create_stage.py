@@ -15,6 +15,7 @@ from webui.store.gallery import SavedPicture
 from webui.store.infotext import parse_infotext
 from webui.views.parameters import render_parameters
 from webui.views.run import render_preview, render_problem, render_status
+from webui.views.translation import render_translation
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Stage:
     preview: gr.HTML
     pictures: gr.Gallery
     status: gr.HTML
+    translation: gr.HTML
     actions: gr.Row
     download: gr.DownloadButton
     reuse: gr.Button
@@ -47,7 +49,7 @@ class Stage:
     def outputs(self) -> list[Block]:
         """Everything that a run changes."""
         return [
-            self.preview, self.pictures, self.status, self.actions, self.download, self.parameters,
+            self.preview, self.pictures, self.status, self.translation, self.actions, self.download, self.parameters,
             self.controls.generate, self.controls.stop, self.controls.problem, self.run, self.selected,
         ]  # fmt: skip
 
@@ -57,6 +59,7 @@ class Stage:
         updates: Updates = {
             self.run: run,
             self.status: render_status(view, say),
+            self.translation: render_translation(run.translation, say),
             self.controls.problem: render_problem(view, say),
             self.preview: gr.update(value=render_preview(view, say), visible=view.phase.busy or not run.pictures),
         }
@@ -80,6 +83,7 @@ class Stage:
         picture = selected_picture(run, selected)
         updates: Updates = {
             self.status: render_status(run.view, say),
+            self.translation: render_translation(run.translation, say),
             self.controls.problem: render_problem(run.view, say),
             self.preview: render_preview(run.view, say),
         }
@@ -140,6 +144,7 @@ def build_stage(page: Localizer, controls: RunControls) -> Stage:
         elem_id="pictures",
     )
     status = gr.HTML(apply_default_css=False, elem_id="status")
+    translation = gr.HTML(apply_default_css=False, elem_id="translation")
     with gr.Row(visible=False, elem_id="actions") as actions:
         download = page.make(gr.DownloadButton, {"label": "create.download"}, size="md", elem_id="download")
         reuse = page.make(gr.Button, {"value": "create.reuse"}, size="md", elem_id="reuse")
@@ -151,6 +156,7 @@ def build_stage(page: Localizer, controls: RunControls) -> Stage:
         preview,
         pictures,
         status,
+        translation,
         actions,
         download,
         reuse,

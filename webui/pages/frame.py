@@ -242,7 +242,10 @@ def _wire_search(tabs: gr.Tabs, create: CreatePage, score: ScorePage, search: Se
         found = search.chosen_file(request)
         return score.tray.receive_file(*found, texts, request) if found is not None else unchanged()
 
-    search.stage.use.click(search.chosen_prompt, outputs=[create.form.prompt], **QUIET).then(
+    def use(request: gr.Request) -> Updates:
+        return {create.form.prompt: search.chosen_prompt(request), create.form.original_prompt: ""}
+
+    search.stage.use.click(use, outputs=create.prompt_outputs(), **QUIET).then(
         lambda: gr.update(selected=_CREATE_TAB), outputs=[tabs], **QUIET
     )
     search.stage.score.click(receive, inputs=[score.form.texts], outputs=score.tray.receive_outputs(), **QUIET).then(
@@ -257,12 +260,12 @@ def _wire_prompts(tabs: gr.Tabs, create: CreatePage, prompt: PromptPage) -> None
         chosen = prompt.use(desk, event)
         if chosen is None:
             return {tabs: gr.skip()}  # another button of the candidate
-        return {create.form.prompt: chosen, tabs: gr.update(selected=_CREATE_TAB)}
+        return create.with_prompt(*chosen) | {tabs: gr.update(selected=_CREATE_TAB)}
 
     create.send_prompt.click(prompt.receive, inputs=[create.form.prompt], outputs=[prompt.form.text], **QUIET).then(
         lambda: gr.update(selected=_PROMPT_TAB), outputs=[tabs], **QUIET
     )
-    prompt.stage.candidates.click(use, inputs=[prompt.desk], outputs=[create.form.prompt, tabs], **QUIET)
+    prompt.stage.candidates.click(use, inputs=[prompt.desk], outputs=[*create.prompt_outputs(), tabs], **QUIET)
 
 
 def _brand(say: Translator) -> str:

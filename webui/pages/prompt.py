@@ -108,14 +108,21 @@ class PromptPage(Page):
         """A prompt from txt2img."""
         return {self.form.text: words}
 
-    def use(self, desk: PromptDesk, event: gr.EventData) -> str | None:
-        """The text of the candidate whose button was pressed; None for any other press."""
+    def use(self, desk: PromptDesk, event: gr.EventData) -> tuple[str, str] | None:
+        """The text of the candidate whose button was pressed, and what it is a translation of; None for another press.
+
+        What is no translation, or is one of something too long for a picture's parameters, has "" there.
+        """
         sent = _sent(event)
         place = sent.get("place")
         if sent.get("action") != "use" or desk.answer is None or not isinstance(place, int):
             return None
-        candidates = desk.answer.candidates
-        return candidates[place].text if 0 <= place < len(candidates) else None
+        candidates, asked = desk.answer.candidates, desk.answer.request
+        if not 0 <= place < len(candidates):
+            return None
+        longest = self.studio.settings.limits.max_prompt_characters
+        kept = asked.task is PromptTask.TRANSLATE and len(asked.text) <= longest
+        return candidates[place].text, asked.text if kept else ""
 
     def _wire(self) -> None:
         form, stage = self.form, self.stage

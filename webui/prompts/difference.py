@@ -38,6 +38,11 @@ def pieces(text: str) -> list[str]:
     return _PIECES.findall(text.replace("\n", " "))
 
 
+def has_thai(text: str) -> bool:
+    """Whether there is Thai in the text (U+0E00 to U+0E7F)."""
+    return any("\u0e00" <= character <= "\u0e7f" for character in text)
+
+
 def differences(original: str, candidate: str) -> tuple[Stretch, ...]:
     """The stretches in reading order; what was replaced comes as DROPPED, then ADDED. Capitals do not count."""
     before, after = pieces(original), pieces(candidate)

@@ -31,6 +31,9 @@ MAX_INFOTEXT_CHARACTERS: Final = 64 * 1024
 _NEGATIVE: Final = "Negative prompt:"
 _EXACT_PROMPT: Final = "Exact prompt"
 _EXACT_NEGATIVE: Final = "Exact negative prompt"
+_ORIGINAL: Final = "Original prompt"
+"""What was written before it was translated; the first line, which other tools draw from, is the translation."""
+
 # A1111's re_param_code with the repetition made unambiguous, so that hostile text cannot make it slow.
 _FIELD: Final = re.compile(r'\s*(\w[\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _MIN_FIELDS: Final = 3
@@ -88,8 +91,10 @@ def format_infotext(request: GenerateRequest, seed: int, width: int, height: int
         "Seed": seed,
         "Size": f"{width}x{height}",
         "Model": request.model,
-        "Version": f"diffuscope {webui.__version__}",
     }
+    if request.original_prompt:
+        fields[_ORIGINAL] = request.original_prompt
+    fields["Version"] = f"diffuscope {webui.__version__}"
     text = f"{plain}\n{_format_fields(fields)}" if plain else _format_fields(fields)
     prompt, negative_prompt, _ = _split(text)
     if (prompt, negative_prompt) == (request.prompt, request.negative_prompt):
@@ -211,6 +216,8 @@ def _read_field(name: str, value: str) -> dict[str, Any]:
         if len(value) > _MAX_MODEL_NAME or not value.isprintable():
             raise UserError("infotext.bad_value", name=name, value=_shortened(value))
         return {"model": value}
+    if name == _ORIGINAL:
+        return {"original_prompt": value}
     if name not in _NUMBERS:
         raise UserError("infotext.unknown_field", name=_shortened(name), value=_shortened(value))
     attribute, kind = _NUMBERS[name]

@@ -22,6 +22,7 @@ from webui.runtime.catalog import CLIP, TXT2IMG
 from webui.runtime.jobs import JobCancelled, JobContext
 from webui.studio import Studio
 from webui.tasks.clip import with_encoder
+from webui.tasks.translate import translate_first
 from webui.tasks.txt2img import PreviewFrame, prepare_request, working_memory
 from webui.vision.pictures import PictureFile
 
@@ -98,7 +99,8 @@ def record_run(studio: Studio, request: TraceRequest, context: JobContext) -> Re
     from_start = time.monotonic()
     request = prepare_trace(studio, request)
     entry = studio.catalog.find(request.generate.model, TXT2IMG)
-    key, asked, notices = entry.key(), request.generate, []
+    key, notices = entry.key(), []
+    asked, _ = translate_first(studio, request.generate, context)
     lexicon = [name for concept in read_concepts(entry.source) for name in concept.names["th"]]
 
     def record(pipe: StableDiffusionPipeline) -> tuple[Trace, ...]:

@@ -19,6 +19,7 @@ from webui.store.gallery import SavedPicture
 from webui.store.infotext import format_infotext
 from webui.studio import Studio
 from webui.tasks.search import index_new_picture
+from webui.tasks.translate import Translation, thai_translator, translate_first, wants_translation
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -49,7 +50,8 @@ class PreviewFrame:
 class DrawnPictures:
     """What a txt2img job leaves: pictures in the outputs folder, in order, and the request with size and seed fixed.
 
-    `notices` are message keys that say what was done to fit the run into the memory.
+    `notices` are message keys that say what was done to fit the run into the memory; `translation` is what was drawn
+    instead of the prompt, None when that was not asked for or not needed.
     """
 
     pictures: tuple[SavedPicture, ...]
@@ -57,6 +59,7 @@ class DrawnPictures:
     seconds: float
     stopped: bool
     notices: tuple[str, ...] = ()
+    translation: Translation | None = None
 
 
 def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest:
@@ -70,6 +73,8 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
     entry = studio.catalog.find(request.model, TXT2IMG)
     width, height = request.width or entry.default_width, request.height or entry.default_height
     check_size(width, height, entry.size_multiple, limits)
+    if wants_translation(request):
+        thai_translator(studio)
     guidance_scale = entry.guidance_scale if request.guidance_scale is None else request.guidance_scale
     return replace(with_fixed_seed(request), width=width, height=height, guidance_scale=guidance_scale)
 
@@ -83,12 +88,21 @@ def count_prompt_tokens(studio: Studio, model: str, prompt: str) -> TokenCount:
 def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext) -> DrawnPictures:
     """Draw, save and publish: each SavedPicture as its batch is finished, and a PreviewFrame at every U-Net call.
 
+    Where the prompt is to be translated first, the Translation is published before anything is drawn.
+
     After a cancel it returns what is finished, with `stopped` set. When memory runs out, it goes on with the batch that
     failed on what the manager could make room for. Raises UserError for what the user can put right.
     """
     started = time.monotonic()
     request = prepare_request(studio, request)
     key = studio.catalog.find(request.model, TXT2IMG).key()
+    wanted = request.batch_size * request.batch_count
+    try:
+        request, translation = translate_first(studio, request, context)
+    except JobCancelled:
+        return DrawnPictures((), request, time.monotonic() - started, stopped=True)
+    if translation is not None:
+        context.publish(translation)
     drawing = _Drawing(studio, request, key, context)
     try:
         studio.manager.run(
@@ -101,13 +115,13 @@ def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext)
         )
     except JobCancelled:
         _log.debug("cancelled after %d pictures", len(drawing.saved))
-    wanted = request.batch_size * request.batch_count
     return DrawnPictures(
         pictures=tuple(drawing.saved),
         request=request,
         seconds=time.monotonic() - started,
         stopped=len(drawing.saved) < wanted,
         notices=tuple(drawing.notices),
+        translation=translation,
     )
 
 

@@ -10,6 +10,8 @@ from webui.views.markup import element, text
 def render_parameters(request: GenerateRequest, infotext: str, say: Translator) -> str:
     """All parameters of one picture; `request.seed` is its own seed. The copy button takes the infotext with it."""
     prompts = [_entry(say.text("create.prompt"), request.prompt, "wide")]
+    if request.original_prompt:
+        prompts.append(_entry(say.text("create.translated_from"), request.original_prompt, "wide"))
     if request.negative_prompt:
         prompts.append(_entry(say.text("create.negative_prompt"), request.negative_prompt, "wide"))
     values = [
