@@ -44,12 +44,16 @@ def save_bart(folder: Path, **config: Any) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def byte_tokenizer(frame: list[str], extra: list[str], template: str) -> Any:
-    """A byte-level tokenizer without merges; `frame` comes first in the vocabulary, as the classes expect."""
+def byte_tokenizer(frame: list[str], extra: list[str], template: str, size: int = 0) -> Any:
+    """A byte-level tokenizer without merges; `frame` comes first in the vocabulary, as the classes expect.
+
+    Words that no text has fill it up to `size` pieces.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     pieces = [*frame, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    pieces += [f"Ġw{number}" for number in range(size - len(pieces) - len(extra))]
     tokenizer = Tokenizer(models.BPE({piece: place for place, piece in enumerate(pieces)}, [], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

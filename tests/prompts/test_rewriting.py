@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def load(folder: Path, name: str) -> RewriterParts:
 def stock(rewriter: RewriterParts, source: str, seed: int, **options: Any) -> list[str]:
     torch.manual_seed(seed)
     ids = rewriter.model.generate(**rewriter.tokenizer(source, return_tensors="pt"), **options)
-    return [text.strip() for text in rewriter.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+    texts = rewriter.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return ["".join(c for c in text if c.isprintable() or unicodedata.category(c) != "Cc").strip() for text in texts]
 
 
 @pytest.mark.parametrize("settings", [SHORT, SAMPLED], ids=["beam", "sample"])

@@ -20,6 +20,7 @@ LABELS = 1000
 
 
 @pytest.mark.fullsize
+@pytest.mark.xdist_group("fullsize")
 def test_vit_base_loads_and_goes_through_the_pages_functions(tmp_path: Path) -> None:
     folder = tmp_path / "models" / "google" / "vit-base-patch16-224"
     with torch.random.fork_rng():

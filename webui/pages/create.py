@@ -118,7 +118,9 @@ class CreatePage(Page):
         defaults = form_parts.default_request(self.studio.catalog, say)
         known = {"prompt": defaults.prompt, "model": defaults.model} | usable_values(saved, self.studio)
         able = _no_translator(self.studio) is None
-        switch = {self.form.translate: gr.update(value=able and known.get("translate") is True, interactive=able)}
+        switch: Updates = {
+            self.form.translate: gr.update(value=able and known.get("translate") is True, interactive=able)
+        }
         return merged(self.form.filled(known), switch, self._beside_form(known["prompt"], known["model"], say))
 
     def opening_outputs(self) -> list[Block]:
@@ -159,6 +161,19 @@ class CreatePage(Page):
         """Everything that `with_prompt` changes."""
         return [self.form.prompt, self.form.original_prompt]
 
+    def read_picture(self, path: Path, name: str, say: Translator) -> Updates:
+        """Fill the form from the infotext in a PNG file called `name`, and say what of it was not used."""
+        notice, values = _read_settings(path, name, self.studio)
+        return merged(
+            self.form.filled(values),
+            {self.about_model: render_model(self._entry(values["model"]), say)} if "model" in values else {},
+            {self.notice: render_notice(notice, say), self.last_notice: notice},
+        )
+
+    def picture_outputs(self) -> list[Block]:
+        """Everything that `read_picture` changes."""
+        return [*self.form.components(), self.about_model, self.notice, self.last_notice]
+
     def _wire_run(self) -> None:
         stage = self.stage
         drawing = stage.controls.generate.click(
@@ -196,7 +211,7 @@ class CreatePage(Page):
         self.from_picture.upload(
             self._read_picture,
             inputs=[self.from_picture],
-            outputs=[*form.components(), self.about_model, self.notice, self.last_notice],
+            outputs=self.picture_outputs(),
             preprocess=False,
             **QUIET,
         )
@@ -254,18 +269,9 @@ class CreatePage(Page):
         return self.form.filled(own) | self._beside_form(prompt, model, self.readers.translator(request))
 
     def _read_picture(self, file: Mapping[str, Any], request: gr.Request) -> Updates:
-        """Fill the form from the infotext in a PNG, and say what of it was not used."""
+        """A picture was dropped on the page, or chosen."""
         say = self.readers.translator(request)
         return self.read_picture(Path(file["path"]), str(file.get("orig_name") or ""), say)
-
-    def read_picture(self, path: Path, name: str, say: Translator) -> Updates:
-        """What `_read_picture` does, for a picture from another page."""
-        notice, values = _read_settings(path, name, self.studio)
-        return merged(
-            self.form.filled(values),
-            {self.about_model: render_model(self._entry(values["model"]), say)} if "model" in values else {},
-            {self.notice: render_notice(notice, say), self.last_notice: notice},
-        )
 
     def _beside_form(self, prompt: str, model: str | None, say: Translator) -> Updates:
         """What stands beside the form and follows from it."""

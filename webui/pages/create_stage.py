@@ -40,6 +40,7 @@ class Stage:
     reuse: gr.Button
     send: gr.Button
     send_to_latents: gr.Button
+    send_to_vision: gr.Button
     look: gr.Button
     parameters: gr.HTML
     controls: RunControls
@@ -150,6 +151,7 @@ def build_stage(page: Localizer, controls: RunControls) -> Stage:
         reuse = page.make(gr.Button, {"value": "create.reuse"}, size="md", elem_id="reuse")
         send = page.make(gr.Button, {"value": "create.send_to_score"}, size="md", elem_id="send-to-score")
         latents = page.make(gr.Button, {"value": "create.send_to_latents"}, size="md", elem_id="send-to-latents")
+        vision = page.make(gr.Button, {"value": "create.send_to_vision"}, size="md", elem_id="send-to-vision")
         look = page.make(gr.Button, {"value": "create.look_inside"}, size="md", elem_id="look-inside")
     parameters = gr.HTML(apply_default_css=False, elem_id="parameters")
     return Stage(
@@ -162,6 +164,7 @@ def build_stage(page: Localizer, controls: RunControls) -> Stage:
         reuse,
         send,
         latents,
+        vision,
         look,
         parameters,
         controls,

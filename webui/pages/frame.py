@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
@@ -46,6 +47,7 @@ _CREATE_TAB: Final = "create"
 _SCORE_TAB: Final = "score"
 _INSIDE_TAB: Final = "inside"
 _LATENTS_TAB: Final = "latents"
+_VISION_TAB: Final = "vision"
 _PROMPT_TAB: Final = "prompt"
 
 _OPEN_JS: Final = "(language, ...saved) => [window.diffuscope.chosenLanguage(), ...saved]"
@@ -71,7 +73,7 @@ def build_page(studio: Studio) -> gr.Blocks:
                 inside = InsidePage.build(studio, readers, page)
             with page.make(gr.Tab, {"label": "app.tab.latents"}, id=_LATENTS_TAB):
                 latents = LatentsPage.build(studio, readers, page)
-            with page.make(gr.Tab, {"label": "app.tab.vision"}, id="vision") as vision_tab:
+            with page.make(gr.Tab, {"label": "app.tab.vision"}, id=_VISION_TAB) as vision_tab:
                 vision = VisionPage.build(studio, readers, page)
             vision.wire_recent(vision_tab)
             with page.make(gr.Tab, {"label": "app.tab.prompt"}, id=_PROMPT_TAB):
@@ -83,6 +85,7 @@ def build_page(studio: Studio) -> gr.Blocks:
         _wire_sending(tabs, create, score)
         _wire_inside(tabs, inside_tab, create, inside)
         _wire_sending_to_latents(tabs, create, latents)
+        _wire_vision(tabs, create, vision)
         _wire_search(tabs, create, score, search)
         _wire_prompts(tabs, create, prompt)
         for each in pages:
@@ -222,6 +225,22 @@ def _wire_sending_to_latents(tabs: gr.Tabs, create: CreatePage, latents: Latents
         outputs=latents.receive_outputs(),
         **FOLLOWED,
     )
+
+
+def _wire_vision(tabs: gr.Tabs, create: CreatePage, vision: VisionPage) -> None:
+    """The button under a drawn picture that shows it to ViT, and the one that takes a picture's settings back."""
+    create.stage.send_to_vision.click(lambda: gr.update(selected=_VISION_TAB), outputs=[tabs], **QUIET).then(
+        vision.receive, inputs=[create.stage.run, create.stage.selected], outputs=[vision.form.picture], **QUIET
+    )
+
+    def take_back(request: gr.Request) -> Updates:
+        file = vision.chosen_file(request)
+        if file is None or not isinstance(file.content, Path):
+            return unchanged()
+        shown = create.read_picture(file.content, file.name, create.readers.translator(request))
+        return shown | {tabs: gr.update(selected=_CREATE_TAB)}
+
+    vision.form.send.click(take_back, outputs=[*create.picture_outputs(), tabs], **QUIET)
 
 
 def _wire_inside(tabs: gr.Tabs, tab: gr.Tab, create: CreatePage, inside: InsidePage) -> None:

@@ -41,6 +41,7 @@ class PictureCheckPart(Page):
     studio: Studio
     readers: Readers
     stage: Stage
+    place: gr.Column
     bar: RunBar
     always: gr.Checkbox
     found: gr.HTML
@@ -50,8 +51,7 @@ class PictureCheckPart(Page):
     @classmethod
     def build(cls, studio: Studio, readers: Readers, page: Localizer, stage: Stage) -> PictureCheckPart:
         """Lay it out inside the current column; nothing is shown where there is no ViT to ask."""
-        able = any(entry.problem is None for entry in studio.catalog.entries(VIT))
-        with gr.Column(visible=able, elem_id="picture-check"):
+        with gr.Column(visible=_has_vit(studio), elem_id="picture-check") as place:
             with gr.Row(elem_classes="pair"):
                 bar = build_run_bar(page, "check", "check.run")
                 always = page.make(
@@ -59,7 +59,7 @@ class PictureCheckPart(Page):
                 )
             found = gr.HTML(apply_default_css=False, elem_id="check-found")
         saved = gr.BrowserState(False, storage_key=_STORAGE_KEY, secret=_STORAGE_SECRET)
-        return cls(studio, readers, stage, bar, always, found, gr.State(JobStep()), saved)
+        return cls(studio, readers, stage, place, bar, always, found, gr.State(JobStep()), saved)
 
     def wire(self, drawing: Dependency) -> None:
         """Connect the events; `drawing` is the run of the page, after which the check may follow."""
@@ -75,12 +75,15 @@ class PictureCheckPart(Page):
         return [self.saved]
 
     def opening(self, remembered: Sequence[Any], say: Translator) -> Updates:  # noqa: ARG002
-        """The choice as it was left."""
-        return {self.always: gr.update(value=remembered[0] is True)}
+        """The choice as it was left; a ViT that was put there since the program started is asked too."""
+        return {
+            self.place: gr.update(visible=_has_vit(self.studio)),
+            self.always: gr.update(value=remembered[0] is True),
+        }
 
     def opening_outputs(self) -> list[Block]:
-        """The choice."""
-        return [self.always]
+        """The choice, and whether there is one."""
+        return [self.place, self.always]
 
     def kept(self) -> list[Block]:
         """The newest check."""
@@ -125,3 +128,7 @@ class PictureCheckPart(Page):
     def _shown(self, step: JobStep[PictureCheck], say: Translator) -> Updates:
         found = render_picture_check(step.value, say) if step.value is not None else ""
         return self.bar.show(step.view, say) | {self.found: found, self.step: step}
+
+
+def _has_vit(studio: Studio) -> bool:
+    return any(entry.problem is None for entry in studio.catalog.entries(VIT))

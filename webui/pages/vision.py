@@ -12,6 +12,8 @@ from gradio.blocks import Block
 
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
+from webui.pages.create_run import Run
+from webui.pages.create_stage import selected_picture
 from webui.pages.localize import QUIET, Localizer, Updates, merged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
@@ -83,6 +85,15 @@ class VisionPage(Page):
     def leave(self, request: gr.Request) -> None:
         """The page has closed."""
         self.desks.forget(session_of(request))
+
+    def receive(self, run: Run, selected: int) -> Any:
+        """A picture from txt2img, which is looked at as soon as it is there."""
+        picture = selected_picture(run, selected)
+        return gr.skip() if picture is None else str(picture.path)
+
+    def chosen_file(self, request: gr.Request) -> PictureFile | None:
+        """The picture looked at."""
+        return self.desks.of(session_of(request)).picture
 
     def _wire(self) -> None:
         form, stage = self.form, self.stage
@@ -235,12 +246,14 @@ class VisionPage(Page):
             return {
                 stage.empty: gr.update(value=render_empty_vision(say, self.able), visible=True),
                 stage.found: gr.update(visible=False),
+                self.form.send: gr.update(visible=False),
             }
         ranked = seen.classified.top(len(labels.names))
         return merged(
             {
                 stage.empty: gr.update(visible=False),
                 stage.found: gr.update(visible=True),
+                self.form.send: gr.update(visible=True),
                 stage.pipeline: render_pipeline(seen, labels, say),
                 stage.patches: render_patches(seen, say),
                 stage.rollout: render_rollout(seen, say),
@@ -291,7 +304,7 @@ class VisionPage(Page):
         return [
             stage.empty, stage.found, stage.pipeline, stage.patches, stage.embedding, stage.tokens, stage.attention,
             stage.work, stage.worked, stage.rollout, stage.label, *stage.explain.outputs(), stage.relevance,
-            stage.classes,
+            stage.classes, self.form.send,
         ]  # fmt: skip
 
 

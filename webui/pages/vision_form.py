@@ -26,6 +26,7 @@ class VisionForm:
     gallery: gr.Gallery
     model: gr.Dropdown
     bar: RunBar
+    send: gr.Button
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,11 @@ def build_form(page: Localizer, entries: tuple[CatalogEntry, ...]) -> VisionForm
         gr.Dropdown, {"label": "create.model"}, choices=[(entry.title, entry.id) for entry in entries],
         value=entries[0].id if entries else None, elem_id="vision-model",
     )  # fmt: skip
-    return VisionForm(picture, last, gallery, model, build_run_bar(page, "vision", "vision.run"))
+    bar = build_run_bar(page, "vision", "vision.run")
+    send = page.make(
+        gr.Button, {"value": "vision.send_to_create"}, size="md", visible=False, elem_id="vision-to-create"
+    )  # fmt: skip
+    return VisionForm(picture, last, gallery, model, bar, send)
 
 
 def build_stage(page: Localizer, able: bool) -> VisionStage:

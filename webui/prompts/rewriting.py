@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def write(
         likelihoods = _log_probabilities(rewriter, inputs, sequences)
     texts = rewriter.tokenizer.batch_decode(sequences, skip_special_tokens=not keep_special_tokens)
     best: dict[str, float] = {}
-    for text, likelihood in zip(map(str.strip, texts), likelihoods, strict=True):
+    for text, likelihood in zip(map(_usable, texts), likelihoods, strict=True):
         best[text] = max(likelihood, best.get(text, likelihood))
     written = (Written(text, likelihood) for text, likelihood in best.items() if text)
     return tuple(sorted(written, key=lambda found: -found.log_probability))
@@ -119,6 +120,11 @@ def unknown_share(rewriter: Rewriter, text: str) -> float:
     ids = rewriter.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"]
     unknown = rewriter.tokenizer.unk_token_id
     return ids.count(unknown) / len(ids) if ids and unknown is not None else 0.0
+
+
+def _usable(text: str) -> str:
+    """The text without control characters, which sampling may write and no prompt may hold."""
+    return "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs") or c in "\n\t").strip()
 
 
 class _Following(StoppingCriteria):  # type: ignore[misc]

@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Final
 
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP, TXT2IMG
+from webui.runtime.catalog import CLIP, TXT2IMG, VIT
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
 from webui.tasks.txt2img import prepare_request, working_memory
+from webui.tasks.vision import classify_pictures
+from webui.vision.check import NounVerdict, judge_nouns
+from webui.vision.labels import LabelSet
 from webui.vision.pictures import PictureFile
+from webui.vision.request import ClassifyRequest
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
     from webui.diffusion.generate import Picture, StepView
     from webui.runtime.loaders import ClipModel
+    from webui.vision.vit import ClassifiedPicture
 
 QUICK_STEPS: Final = 8
 _CLIP_MEMORY: Final = 256 * 1024 * 1024
@@ -35,14 +40,28 @@ class PreviewRequest:
     steps: int = QUICK_STEPS
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SeenByVit:
+    """What a ViT sees in a preview, and where the things that its text names stand among the labels."""
+
+    labels: LabelSet
+    picture: ClassifiedPicture
+    verdicts: tuple[NounVerdict, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class CandidatePreview:
-    """A PNG, and its CLIP cosine with the text it was drawn from and with the original; None without a CLIP model."""
+    """A PNG, and what two judges that did not draw it say of it.
+
+    `own` and `original` are its CLIP cosines with the text it was drawn from and with the original, None without a CLIP
+    model; `seen` is None without a ViT.
+    """
 
     text: str
     png: bytes
     own: float | None = None
     original: float | None = None
+    seen: SeenByVit | None = None
 
 
 def preview_candidates(studio: Studio, request: PreviewRequest, context: JobContext) -> tuple[CandidatePreview, ...]:
@@ -74,13 +93,36 @@ def preview_candidates(studio: Studio, request: PreviewRequest, context: JobCont
     studio.manager.run(
         key, draw, working_memory=working_memory(asked[0]), cancel=context.cancelled, on_progress=context.progress
     )
-    return _scored(studio, request, pngs, context)
+    plain = tuple(CandidatePreview(text, png) for text, png in zip(request.texts, pngs, strict=True))
+    files = tuple(PictureFile(f"preview-{place}.png", png) for place, png in enumerate(pngs))
+    return _seen(studio, files, _scored(studio, request, files, plain, context), context)
+
+
+def _seen(
+    studio: Studio, files: tuple[PictureFile, ...], previews: tuple[CandidatePreview, ...], context: JobContext
+) -> tuple[CandidatePreview, ...]:
+    """The previews with what the first usable ViT sees in them; one that was put there since is found."""
+    entry = next((entry for entry in studio.catalog.entries(VIT) if entry.problem is None), None)
+    if entry is None:
+        return previews
+    found = classify_pictures(studio, ClassifyRequest(files, model=entry.id), context)
+    return tuple(
+        replace(
+            preview,
+            seen=SeenByVit(found.labels, picture, judge_nouns(found.labels.find(preview.text).found, picture)),
+        )
+        for preview, picture in zip(previews, found.pictures, strict=True)
+    )
 
 
 def _scored(
-    studio: Studio, request: PreviewRequest, pngs: list[bytes], context: JobContext
+    studio: Studio,
+    request: PreviewRequest,
+    files: tuple[PictureFile, ...],
+    plain: tuple[CandidatePreview, ...],
+    context: JobContext,
 ) -> tuple[CandidatePreview, ...]:
-    plain = tuple(CandidatePreview(text, png) for text, png in zip(request.texts, pngs, strict=True))
+    """The previews with CLIP's scores."""
     entry = next((entry for entry in studio.catalog.entries(CLIP) if entry.problem is None), None)
     if entry is None:
         return plain
@@ -92,7 +134,6 @@ def _scored(
         from webui.clip.embed import Encoder, embed_pictures, embed_texts
 
         encoder = Encoder(clip, f"{key.source}@{key.revision}:{clip.model.dtype}", studio.embeddings, title=entry.id)
-        files = [PictureFile(f"preview-{place}.png", png) for place, png in enumerate(pngs)]
         pictures = embed_pictures(encoder, files, context).vectors
         texts = embed_texts(encoder, [request.original, *request.texts], context).vectors
         pictures, texts = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (pictures, texts))

@@ -9,12 +9,12 @@ from webui.errors import UserError
 from webui.i18n import Translator
 from webui.prompts.difference import Kind, Stretch
 from webui.prompts.improve import Candidate
-from webui.views.figures import data_url
+from webui.views.figures import data_url, percent
 from webui.views.markup import element, text
 
 if TYPE_CHECKING:
     from webui.tasks.prompt import PromptAnswer
-    from webui.tasks.prompt_preview import CandidatePreview
+    from webui.tasks.prompt_preview import CandidatePreview, SeenByVit
 
 SHOWN_CHARACTERS: Final = 600
 """How much of a stretch is shown; thousands of words must not push the candidates away."""
@@ -126,7 +126,21 @@ def _preview_figures(preview: CandidatePreview, say: Translator) -> list[tuple[s
         figures.append((say.text("prompt.preview.own"), f"{preview.own:.3f}"))
     if preview.original is not None:
         figures.append((say.text("prompt.preview.original"), f"{preview.original:.3f}"))
-    return figures
+    return figures + (_seen_figures(preview.seen, say) if preview.seen is not None else [])
+
+
+def _seen_figures(seen: SeenByVit, say: Translator) -> list[tuple[str, str]]:
+    """Each thing that the text names, with its place among the labels; then what the ViT holds likeliest."""
+    figures = [
+        (
+            say.text("prompt.preview.vit_noun", noun=_short(verdict.noun.written)),
+            f"{'✓' if verdict.seen else '✗'} {percent(verdict.probability)} ({verdict.rank})",
+        )
+        for verdict in seen.verdicts
+    ]
+    ((label, probability),) = seen.picture.top(1)
+    best = f"{seen.labels.name(label, say.language)} {percent(probability)}"
+    return [*figures, (say.text("prompt.preview.vit_best"), best)]
 
 
 def _image(preview: CandidatePreview, say: Translator) -> str:
