@@ -170,6 +170,16 @@ def test_previews_are_judged_by_clip_and_by_a_vit_that_came_later(studio: Studio
         assert preview.seen.picture.probabilities.sum() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_weights_that_a_model_uses_twice_are_counted_once(studio: Studio, family: str) -> None:
+    key = studio.catalog.entries(family)[0].key()
+    with studio.manager.use(key) as rewriter:
+        tensors = [*rewriter.model.parameters(), *rewriter.model.buffers()]
+        (status,) = [one for one in studio.manager.status() if one.key == key]
+        held = sum(tensor.nbytes for tensor in {tensor.data_ptr(): tensor for tensor in tensors}.values())
+    assert status.size_bytes == pytest.approx(held, rel=0.01)
+
+
 def test_settings_are_what_people_call_them() -> None:
     request = prompt_request_from_values("expand", {"text": "cat", "method": "sample", "top_p": 1, "beams": 2.0})
     assert request.settings == WritingSettings(method="sample", top_p=1.0, beams=2)
