@@ -91,8 +91,9 @@ class ModelReader:
                 try:
                     with init_empty_weights():
                         empty = part.build_empty()
-                    if hasattr(empty, "tie_weights"):
-                        empty.tie_weights()  # building without weights undoes it, and shared ones would count each time
+                    tie = getattr(empty, "tie_weights", None)
+                    if callable(tie):
+                        tie()  # building without weights undoes it, and what is used twice would count twice
                 except (ValueError, TypeError, KeyError, AttributeError, OSError, ArithmeticError) as error:
                     file = str(part.files[0].parent / "config.json") if part.files else part.name
                     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
