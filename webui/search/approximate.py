@@ -27,21 +27,21 @@ MAX_MEASURED_QUERIES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class SearchEffort:
-    """How hard a query looks: `ef` candidates are kept while walking the graph, `refine` x limit rows are re-scored
-    exactly, `partitions` of the graph are visited (0: what the engine chooses).
+    """How hard a query looks: `graphs` of the index are searched, the nearest first, in each of which `ef` candidates
+    are kept; of all together `refine` x limit rows are re-scored exactly.
     """
 
     ef: int
     refine: int
-    partitions: int = 0
+    graphs: int
 
 
 EFFORTS: Final = (
-    SearchEffort(200, 3),
-    SearchEffort(400, 5),
-    SearchEffort(800, 10, 4),
-    SearchEffort(1600, 20, 16),
-    SearchEffort(3200, 40, 64),
+    SearchEffort(100, 3, 8),
+    SearchEffort(200, 3, 16),
+    SearchEffort(400, 5, 16),
+    SearchEffort(800, 10, 32),
+    SearchEffort(1600, 20, 64),
 )
 """Tried in this order until the recall is as wanted."""
 

@@ -25,7 +25,6 @@ _SAMPLE_SEED: Final = 20
 class InMemory:
     """The rows of one version of a table: `matrix` (N, D) float32, rows of length 1; `columns` is everything else."""
 
-    version: int
     matrix: Matrix
     columns: pa.Table
 
@@ -34,6 +33,22 @@ class InMemory:
         mask = matching(self.columns, filters)
         places, scores = nearest(self.matrix, query, limit, mask)
         return self.rows(places), scores
+
+    def count(self, filters: Filters) -> int:
+        """How many rows pass."""
+        mask = matching(self.columns, filters)
+        return len(self.matrix) if mask is None else int(mask.sum())
+
+    def sample(self, filters: Filters) -> Matrix:
+        """Vectors of at most `SAMPLE` rows that pass."""
+        return sampled(self.matrix, matching(self.columns, filters))
+
+    def with_ids(self, ids: Sequence[str]) -> list[PictureRow]:
+        """The rows with these ids, in their order; unknown ids are left out."""
+        from pyarrow import compute
+
+        places = [compute.index(self.columns["id"], picture).as_py() for picture in ids]
+        return self.rows([place for place in places if place >= 0])
 
     def rows(self, places: Sequence[int] | npt.NDArray[np.intp]) -> list[PictureRow]:
         """The rows at these places."""
