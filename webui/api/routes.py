@@ -129,7 +129,7 @@ class RestApi:
         """POST /search: a SearchRequest as JSON; 202 with the job, whose answer has `search` with the results."""
         body = await read_body(request, self.studio.settings.max_upload_mb << 20)
         asked = read_search_request(_object_in(body))
-        await run_in_threadpool(check_search, self.studio, asked)
+        await run_in_threadpool(check_search, self.studio, asked, owner=self._for_owner)
         job = self.studio.jobs.submit(
             lambda context: search_pictures(self.studio, asked, context, owner=self._for_owner),
             owner=_OWNER,

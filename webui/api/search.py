@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -87,6 +88,6 @@ def _text(values: Mapping[str, Any], field: str) -> str:
 
 def _number(values: Mapping[str, Any], field: str, otherwise: float) -> float:
     value = values.get(field, otherwise)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UserError("error.search_not_number", field=field, value=repr(value)[:100])
     return value

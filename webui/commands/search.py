@@ -81,7 +81,7 @@ def add_search(app: typer.Typer, say: Translator) -> None:
             ids = tuple(studio.search.folders.find(name).id for name in folder or ()) or None
             filters = Filters(ids, time_of_day_start(since), time_of_day_start(until, after=True), min_side, prompt)
             request = SearchRequest(terms, filters, model, count)
-            check_search(studio, request)
+            check_search(studio, request, owner=True)
             job = studio.jobs.submit(
                 lambda context: search_pictures(studio, request, context, owner=True), owner=OWNER, kind="search"
             )

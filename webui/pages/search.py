@@ -142,7 +142,7 @@ class SearchPage(Page):
     def _follow(self, asked: SearchRequest, request: gr.Request) -> Iterator[Updates]:
         session = session_of(request)
         try:
-            check_search(self.studio, asked)
+            check_search(self.studio, asked, owner=self.owner)
         except UserError as error:
             yield self._failed(error, request)
             return

@@ -103,7 +103,7 @@ def find(
     """Search `store` for `request`; `library` bounds what may be seen at all. Raises UserError."""
     started = time.perf_counter()
     asked = request if isinstance(request, SearchRequest) else SearchRequest(tuple(request))
-    vectors = term_vectors(store, encoder, asked.terms, watch)
+    vectors = term_vectors(store, encoder, asked.terms, library, watch)
     filters = _within(asked.filters, library)
     sample = store.sample(library)
     if not len(sample):
@@ -129,15 +129,22 @@ def find(
     )
 
 
-def term_vectors(store: PictureStore, encoder: Encoder, terms: Sequence[Term], watch: Watch = UNWATCHED) -> Matrix:
-    """(T, D) float32 of length 1. Raises UserError for a picture that cannot be read or is not in the index."""
+def term_vectors(
+    store: PictureStore,
+    encoder: Encoder,
+    terms: Sequence[Term],
+    library: Filters = Filters(),  # noqa: B008 - frozen
+    watch: Watch = UNWATCHED,
+) -> Matrix:
+    """(T, D) float32 of length 1. Raises UserError for a picture that cannot be read or is not in the library."""
     from webui.clip.embed import embed_pictures, embed_texts
 
     texts = embed_texts(encoder, [term.text for term in terms if term.text], watch).vectors
     embedded = embed_pictures(encoder, [term.picture for term in terms if term.picture is not None], watch)
     if embedded.refused:
         raise embedded.refused[0].error
-    indexed = {row.id: row.vector for row in store.rows([term.indexed for term in terms if term.indexed])}
+    rows = store.rows([term.indexed for term in terms if term.indexed])
+    indexed = {row.id: row.vector for row in rows if library.folders is None or row.folder in library.folders}
     from_texts, from_pictures = iter(texts), iter(embedded.vectors)
     vectors = []
     for term in terms:

@@ -81,10 +81,13 @@ class SearchFolders:
             self._write([*others, changed])
         return changed
 
-    def find(self, wanted: str) -> SearchFolder:
-        """The folder with this id, this path, or this name if only one has it. Raises UserError."""
-        listed = self.listed()
-        path = Path(wanted).expanduser().resolve()
+    def find(self, wanted: str, *, only_shared: bool = False) -> SearchFolder:
+        """The folder with this id, this path, or this name if only one has it. Raises UserError.
+
+        With `only_shared` a path finds nothing: an answer would tell where folders lie.
+        """
+        listed = self.listed(only_shared=only_shared)
+        path = None if only_shared else Path(wanted).expanduser().resolve()
         for matching in (
             [folder for folder in listed if folder.id == wanted],
             [folder for folder in listed if folder.path == path],

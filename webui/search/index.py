@@ -17,7 +17,7 @@ import numpy as np
 from webui.clip.cache import Embedded, EmbeddingCache, EmbeddingKey, PictureFacts
 from webui.clip.watch import UNWATCHED, Watch
 from webui.errors import UserError
-from webui.search.folders import SearchFolder
+from webui.search.folders import OUTPUTS, SearchFolder
 from webui.search.rows import KnownPicture, PictureRow, picture_id
 from webui.search.scan import FoundFile, Scan, scan_folder
 from webui.search.similar import look_of_file
@@ -107,7 +107,7 @@ class IndexRun:
             refused=len(unreadable),
             unchanged=len(scan.files) - len(self._waiting),
             links_out=scan.links_out,
-            missing_folders=tuple(str(folder.path) for folder in scan.missing),
+            missing_folders=tuple(str(folder.path) for folder in scan.missing if self._is_missed(folder)),
             problems=tuple(unreadable[:MAX_LISTED]),
         )
 
@@ -144,6 +144,10 @@ class IndexRun:
         known = self._known.get(str(file.path))
         found = (file.folder, file.size, file.modified_ns)
         return known is not None and (known.folder, known.size, known.modified_ns) == found
+
+    def _is_missed(self, folder: SearchFolder) -> bool:
+        """Whether a missing folder is worth a word: the outputs folder is not there before the first picture."""
+        return folder.id != OUTPUTS or any(known.folder == OUTPUTS for known in self._known.values())
 
     def _find_vanished(self, scan: Scan) -> list[str]:
         """Rows of these folders whose file is gone; not where it cannot be seen: a disk may be unplugged."""

@@ -52,12 +52,13 @@ _PLAIN_QUERIES: Final = (
 """To measure an index with when the model brings no names of its own."""
 
 
-def check_search(studio: Studio, request: SearchRequest) -> None:
-    """All that can be checked before a model is loaded. Raises UserError."""
+def check_search(studio: Studio, request: SearchRequest, *, owner: bool) -> None:
+    """All that can be checked before a model is loaded. Raises UserError, which names no folder that is not shared to
+    anybody but the owner.
+    """
     check_request(request)
     check_texts([term.text for term in request.terms if term.text], MAX_TERMS, studio.settings.score_limits)
-    for folder in request.filters.folders or ():
-        studio.search.folders.find(folder)
+    _with_folder_ids(studio, request.filters, owner=owner)
     store_of(studio, request.model)
 
 
@@ -82,7 +83,8 @@ def shown_path(studio: Studio, row: PictureRow, *, owner: bool) -> str:
 
 def search_pictures(studio: Studio, request: SearchRequest, context: JobContext, *, owner: bool) -> Found:
     """Find the nearest pictures; generated ones that are not in the index yet are taken in first."""
-    check_search(studio, request)
+    check_search(studio, request, owner=owner)
+    request = replace(request, filters=_with_folder_ids(studio, request.filters, owner=owner))
     store = store_of(studio, request.model)
 
     def work(encoder: Encoder) -> Found:
@@ -152,6 +154,14 @@ def index_new_picture(studio: Studio, path: Path) -> None:
         timer = threading.Timer(_SETTLING_SECONDS, _submit_new, [studio])
         timer.daemon = True
         timer.start()
+
+
+def _with_folder_ids(studio: Studio, filters: Filters, *, owner: bool) -> Filters:
+    """The same filters with the ids of folders, which people may call by name."""
+    if filters.folders is None:
+        return filters
+    found = (studio.search.folders.find(folder, only_shared=not owner) for folder in filters.folders)
+    return replace(filters, folders=tuple(folder.id for folder in found))
 
 
 class _StopsWithBoard:
