@@ -1,6 +1,6 @@
 """Milliseconds a query and recall@10 for text-like queries: numpy exact, our exact tier, and the index.
 
-Vectors are synthetic: 4,000 uneven clusters around a common mean, and queries apart from all of them (a modality gap).
+Vectors are synthetic: 4,000 uneven clusters in a cone, and queries apart from all of them (a modality gap).
 `DIFFUSCOPE_BENCH_ROWS` (comma-separated) chooses the sizes; a million rows take long to build.
 """
 
@@ -21,6 +21,7 @@ from webui.search.rows import ModelIdentity, PictureRow
 WIDTH = 256
 QUERIES = 100
 CLUSTERS = 4000
+LATENT = 96
 BATCH = 10_000
 SIZES = "10000,100000"
 
@@ -58,19 +59,24 @@ def _measure(size: int) -> dict[str, object]:
 
 
 def synthetic(size: int) -> tuple[Vectors, Vectors]:
-    """(size, WIDTH) rows and (QUERIES, WIDTH) queries of length 1."""
+    """(size, WIDTH) rows and (QUERIES, WIDTH) queries of length 1.
+
+    Rows lie in a cone (two of them have a cosine of about 0.4) and vary in `LATENT` directions only, as embeddings of
+    pictures do; a query shares its meaning with one cluster, and most of its length points where no row does.
+    """
     rng = np.random.default_rng(0)
-    mean, gap = rng.normal(size=(2, WIDTH))
-    centres = rng.normal(size=(CLUSTERS, WIDTH))
+    axes = np.linalg.qr(rng.normal(size=(WIDTH, LATENT + 2)))[0].T.astype(np.float32)
+    cone, gap, meaning = axes[0], axes[1], axes[2:]
+    centres = rng.normal(size=(CLUSTERS, LATENT)).astype(np.float32)
     shares = rng.pareto(1.2, CLUSTERS) + 0.1
     members = rng.choice(CLUSTERS, size, p=shares / shares.sum())
     vectors = np.empty((size, WIDTH), np.float32)
     for start in range(0, size, 100_000):
-        part = members[start : start + 100_000]
-        noise = rng.normal(size=(len(part), WIDTH))
-        vectors[start : start + len(part)] = 0.8 * mean + centres[part] + 0.7 * noise
-    queries = 0.8 * gap + 0.5 * centres[rng.integers(0, CLUSTERS, QUERIES)] + rng.normal(size=(QUERIES, WIDTH))
-    return _unit(vectors), _unit(queries.astype(np.float32))
+        part = centres[members[start : start + 100_000]]
+        spread = _unit(part + 0.6 * rng.normal(size=part.shape).astype(np.float32))
+        vectors[start : start + len(part)] = 0.4**0.5 * cone + 0.6**0.5 * (spread @ meaning)
+    asked = centres[rng.integers(0, CLUSTERS, QUERIES)] + rng.normal(size=(QUERIES, LATENT)).astype(np.float32)
+    return vectors, 0.78**0.5 * gap + 0.22**0.5 * (_unit(asked) @ meaning)
 
 
 def _unit(vectors: Vectors) -> Vectors:

@@ -106,6 +106,8 @@ def test_an_index_is_built_measured_and_kept_fresh(tmp_path: Path) -> None:
     assert nearest.rows[0].path == row(9).path
     assert not nearest.exact
     assert nearest.recall == measured.recall
+    for limit in (10, 200, 1000):
+        assert len(store.search(row(9).vector, limit).rows) == limit
     store.upsert(rows(1500, 1600))
     assert store.search(row(1555).vector, 1).rows[0].path == row(1555).path, "not in the index yet, found all the same"
     assert store.search(row(9).vector, 5, Filters(prompt="cat's 77")).exact, "few rows are looked at one by one"

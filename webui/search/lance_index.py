@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _VECTORS: Final = "vector_idx"
 _IDS: Final = "id_idx"
 _ROWS_A_GRAPH: Final = 65_536
+_MAX_REFINED: Final = 600
 _MAX_UNINDEXED_SHARE: Final = 0.05
 _REBUILD_SHARE: Final = 0.3
 _SMALL_FRAGMENTS: Final = 64
@@ -77,7 +78,7 @@ def _build(table: Any, total: int) -> None:
 
     # Graphs of a moderate size build faster than a large one, and several are searched side by side.
     graphs = max(1, round(total / _ROWS_A_GRAPH))
-    config = HnswSq(distance_type="dot", num_partitions=graphs, m=20, ef_construction=300)
+    config = HnswSq(distance_type="dot", num_partitions=graphs, m=20, ef_construction=150)
     table.create_index("vector", config=config, name=_VECTORS, replace=True)
     table.create_index("id", config=BTree(), name=_IDS, replace=True)
 
@@ -100,5 +101,6 @@ def _asked(
         ask = ask.where(where, prefilter=True)
     if effort is None:
         return ask.bypass_vector_index().to_arrow()
-    ask = ask.ef(max(effort.ef, 2 * limit)).refine_factor(effort.refine).nprobes(effort.graphs)
-    return ask.to_arrow()
+    # The engine refuses an `ef` below the number of rows to re-score; of many wanted rows few are at the edge.
+    refine = max(1, min(effort.refine, _MAX_REFINED // limit))
+    return ask.ef(max(effort.ef, limit * refine)).refine_factor(refine).nprobes(effort.graphs).to_arrow()

@@ -259,7 +259,7 @@ def _text_queries(studio: Studio, model: str, encoder: Encoder) -> Matrix:
     from webui.clip.embed import embed_texts
 
     concepts = read_concepts(studio.catalog.find(model, CLIP).source)
-    names = [*concept_labels(concepts, "en")[:32], *concept_labels(concepts, "th")[:32]]
+    names = [*concept_labels(concepts, "en")[:100], *concept_labels(concepts, "th")[:100]]
     return embed_texts(encoder, names or _PLAIN_QUERIES).vectors
 
 
