@@ -134,7 +134,7 @@ class LanceStore:
             return Nearest(tuple(rows), scores, searched, exact=True)
         # A filter that leaves few rows would leave a graph in pieces; those few are looked at one by one.
         index = None if searched <= self._exact_limit // 4 else snapshot.measured
-        found = lance_index.nearest_rows(table, direction, limit, sql(filters), index and index.effort)
+        found = lance_index.nearest_rows(table, direction, limit, sql(filters), None if index is None else index.effort)
         vectors = vectors_of(found["vector"])
         scores = vectors @ direction
         order = np.argsort(-scores, kind="stable")
