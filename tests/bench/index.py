@@ -1,11 +1,15 @@
 """Pictures a second into the index: our run against a plain loop over the model, on JPEGs of three sizes.
 
+Where the command `rclip` is installed and has its weights, it indexes the same files too, with a larger model.
+
 `DIFFUSCOPE_BENCH_PICTURES` chooses how many (5,000 in full); both take turns over the same files, a part at a time.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -28,6 +32,7 @@ def run() -> dict[str, object]:
     """Rates over all parts; the share of decoding is what opening and decoding alone takes of our own time."""
     count = int(os.environ.get("DIFFUSCOPE_BENCH_PICTURES", PICTURES))
     clip = load_emoji_clip()
+    rclip = _Rclip()
     seconds = {"ours": 0.0, "plain": 0.0, "decode": 0.0}
     done = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -38,6 +43,7 @@ def run() -> dict[str, object]:
             for width, height in SIZES:
                 (place / f"{width}").mkdir(parents=True)
                 files += write_photographs(place / f"{width}", max(1, count // PARTS // len(SIZES)), width, height)
+            rclip.index(place)
             for name, work in (("ours", _ours), ("plain", _plain), ("decode", _decode)):
                 started = time.perf_counter()
                 work(clip, store, place, files)
@@ -51,7 +57,25 @@ def run() -> dict[str, object]:
         "ours_over_plain": round(seconds["plain"] / seconds["ours"], 2),
         "decode_alone_share_of_plain": round(seconds["decode"] / seconds["plain"], 2),
         "decode_alone_share_of_ours": round(seconds["decode"] / seconds["ours"], 2),
+        "rclip": rclip.problem or f"{done / rclip.seconds:.1f} pictures/s",
     }
+
+
+class _Rclip:
+    """Times `rclip`, until it says that it cannot."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.problem = "" if shutil.which("rclip") else "not measured: the command rclip is not installed"
+
+    def index(self, place: Path) -> None:
+        if self.problem:
+            return
+        started = time.perf_counter()
+        ended = subprocess.run(["rclip", "a cat"], cwd=place, capture_output=True, text=True, check=False)
+        self.seconds += time.perf_counter() - started
+        if ended.returncode:
+            self.problem = f"not measured: rclip failed: {ended.stderr.strip().splitlines()[-1:]}"
 
 
 def _ours(clip: ClipParts, store: LanceStore, place: Path, files: list[Path]) -> None:

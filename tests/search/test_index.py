@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -69,14 +71,24 @@ def test_what_cannot_be_read_is_counted_and_links_out_are_not_followed(
     (folder / "text.png").write_text("no picture")
     (folder / "half.png").write_bytes(secret.read_bytes()[:300])
     (folder / "empty.jpg").touch()
+    (folder / "huge.png").write_bytes(with_size(secret.read_bytes(), 60_000, 60_000))
+    (folder / "locked.png").write_bytes(secret.read_bytes())
+    (folder / "locked.png").chmod(0)
+    locked = not os.access(folder / "locked.png", os.R_OK)  # nothing is locked to root
     (folder / ".hidden.png").write_bytes(secret.read_bytes())
     counts = index_folder(store, encoder, folder)
-    assert counts.embedded == 2
+    assert counts.embedded == (2 if locked else 3)
     assert counts.links_out == 2
     names = {Path(name).name for name, _ in counts.problems}
-    assert {"text.png", "half.png", "empty.jpg"} <= names
+    assert {"text.png", "half.png", "empty.jpg", "huge.png"} <= names
     assert counts.refused == len(counts.problems)
-    assert len(store.known()) == 2
+    assert len(store.known()) == counts.embedded
+
+
+def with_size(png: bytes, width: int, height: int) -> bytes:
+    """The PNG file with another size in its header: a few hundred bytes that claim gigabytes of pixels."""
+    header = png[12:16] + struct.pack(">II", width, height) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
 
 
 def test_a_folder_that_is_out_of_reach_keeps_its_rows(

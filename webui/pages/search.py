@@ -34,6 +34,9 @@ from webui.vision.pictures import PictureFile
 if TYPE_CHECKING:
     from webui.search.find import Found
 
+_SHOW_CHOSEN_JS = "() => { document.querySelector('#search-chosen')?.scrollIntoView({ block: 'nearest' }); }"
+"""The picture looked at stands above the results, which may be out of sight from far down."""
+
 _FOLLOWED: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -113,7 +116,8 @@ class SearchPage(Page):
             start(self._search, inputs=form.asked(), outputs=self._outputs(), preprocess=False, **_FOLLOWED)
         form.bar.stop.click(self._stop, **QUIET)
         for shown in (stage.results, stage.full):
-            shown.click(self._click, outputs=self._outputs(), **QUIET)
+            clicked = shown.click(self._click, outputs=self._outputs(), **QUIET)
+            clicked.then(None, js=_SHOW_CHOSEN_JS, **QUIET)
         stage.like.click(self._like, inputs=[form.model], outputs=self._outputs(), **_FOLLOWED)
         if not self.owner:
             return

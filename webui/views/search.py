@@ -35,10 +35,13 @@ def index_words(status: IndexStatus, say: Translator) -> str:
             device=status.device,
         )  # fmt: skip
     if status.phase in (IndexPhase.DONE, IndexPhase.STOPPED):
-        return say.text(
-            "search.index.ended", phase=phase, embedded=counts.embedded, reused=counts.reused,
-            unchanged=counts.unchanged, vanished=counts.vanished, refused=counts.refused, links=counts.links_out,
+        happened = (
+            ("search.index.embedded", counts.embedded), ("search.index.reused", counts.reused),
+            ("search.index.unchanged", counts.unchanged), ("search.index.vanished", counts.vanished),
+            ("search.index.refused", counts.refused), ("search.index.links_out", counts.links_out),
         )  # fmt: skip
+        parts = [say.text(key, count=count) for key, count in happened if count]
+        return f"{phase} {' · '.join(parts) or say.text('search.index.no_pictures')}"
     return phase
 
 
