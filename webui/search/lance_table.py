@@ -30,7 +30,8 @@ _FULL_DISK: Final = (
 
 def connect(folder: Path) -> Any:
     """The database below `folder`. Its tables stay at the version they were opened at, until they are told to look."""
-    os.environ.setdefault("LANCE_LOG", "error")  # read when the library is imported
+    for name in ("LANCE_LOG", "LANCEDB_LOG"):
+        os.environ.setdefault(name, "error")  # read when the library is imported
     import lancedb
 
     return lancedb.connect(str(folder))
