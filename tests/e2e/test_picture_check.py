@@ -8,9 +8,11 @@ from playwright.sync_api import expect
 
 from tests.e2e.conftest import Visitors
 from tests.e2e.driver import RUN_MS
+from webui.i18n import load_messages
 from webui.runtime.catalog import VIT, Catalog
 
 PROMPTS = {"en-US": "a cat on a blue background", "th-TH": "แมว พื้นหลังสีน้ำเงิน"}
+BUTTON = {"en-US": "Check my picture", "th-TH": load_messages().text("th", "check.run")}
 SEEN = {"en-US": ("cat", "is seen", "blue"), "th-TH": ("แมว", "พบ", "น้ำเงิน")}
 
 
@@ -27,6 +29,7 @@ def test_a_drawn_picture_is_checked_by_one_click_and_then_after_every_run(
     create.wait_until_done()
     found = create.page.locator("#check-found .picture-check")
     expect(found).to_have_count(0)
+    expect(create.page.locator("#check-run")).to_have_text(BUTTON[locale])
     create.page.locator("#check-run").click()
     expect(found.locator(".label-table tbody tr")).to_have_count(_labels(models_dir, emoji_suite), timeout=RUN_MS)
     noun, seen, colour = SEEN[locale]

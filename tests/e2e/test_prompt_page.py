@@ -13,7 +13,7 @@ from tests.e2e.driver import RUN_MS
 from webui.runtime.catalog import VIT, Catalog
 from webui.store.infotext import parse_infotext, read_infotext
 
-TAB = {"en-US": "Prompt", "th-TH": "ปรับ prompt"}
+TAB = {"en-US": "Prompt", "th-TH": "ปรับพรอมต์"}
 THAI = "แมว พื้นหลังสีน้ำเงิน"
 ENGLISH = "a cat on a blue background"
 
@@ -55,6 +55,8 @@ def test_thai_is_translated_looked_into_and_used(visitors: Visitors, locale: str
     cards.first.locator("[data-action=use]").click()
     expect(page.locator("#prompt textarea")).to_have_value(ENGLISH)
     expect(page.locator("#original-prompt textarea")).to_have_value(THAI)
+    expect(cards.first).to_contain_text(ENGLISH)
+    expect(table).to_contain_text("แมว")
 
 
 def test_candidates_are_marked_previewed_and_said_again(visitors: Visitors) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
+
 import gradio as gr
 
 from webui.i18n import load_messages
 from webui.pages.frame import build_page
-from webui.pages.localize import Localizer, merged
+from webui.pages.localize import Localizer, Updates, merged, never_silent
 from webui.studio import Studio
 
 
@@ -28,6 +31,29 @@ def test_updates_of_different_properties_both_hold() -> None:
     assert result[box]["label"] == "a"
     assert result[box]["value"] == "new"
     assert merged({box: gr.update(label="a")}, {box: "plain"})[box] == "plain"
+
+
+def test_a_handler_without_a_word_changes_nothing() -> None:
+    """Gradio empties all outputs of a generator that ends without a yield, and wants to see that it is one."""
+    closed: list[int] = []
+
+    @never_silent
+    def count(numbers: int, request: gr.Request) -> Iterator[Updates]:
+        try:
+            for number in range(numbers):
+                yield {"n": number}  # type: ignore[dict-item]
+        finally:
+            closed.append(numbers)
+
+    nobody = gr.Request()
+    assert inspect.isgeneratorfunction(count)
+    assert list(inspect.signature(count).parameters) == ["numbers", "request"]
+    assert list(count(0, nobody)) == [gr.skip()]
+    assert list(count(2, nobody)) == [{"n": 0}, {"n": 1}]
+    left = count(9, nobody)
+    next(left)
+    left.close()  # type: ignore[attr-defined]
+    assert closed == [0, 2, 9], "a closed page closes the work behind the handler"
 
 
 def test_no_word_of_the_page_is_outside_the_registry(studio: Studio) -> None:

@@ -31,7 +31,7 @@ from webui.pages.inside_form import (
     build_source,
     form_values,
 )
-from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
+from webui.pages.localize import QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.runtime.catalog import CLIP
@@ -205,6 +205,7 @@ class InsidePage(Page):
     def _stop_locking(self, request: gr.Request) -> None:
         stop_job(self.studio, self.desks.of(session_of(request)).locking, owner_of(request))
 
+    @never_silent
     def _ablate(self, word: int | None, request: gr.Request) -> Iterator[Updates]:
         """Draw the run again without one word."""
         session, trace = session_of(request), self.desks.of(session_of(request)).trace
@@ -220,6 +221,7 @@ class InsidePage(Page):
             shown = {} if step.value is None else {self.parts.ablated: as_json(ablation_payload(trace, step.value))}
             yield self.parts.ablate.show(step.view, self.readers.translator(request)) | shown
 
+    @never_silent
     def _lock_in(self, rivals: str | None, request: gr.Request) -> Iterator[Updates]:
         """Score each step's x0 against the prompt and the rival texts, one a line."""
         session, trace = session_of(request), self.desks.of(session_of(request)).trace
@@ -299,6 +301,7 @@ class InsidePage(Page):
             parts.other_sampler: asked.sampler,
         }
 
+    @never_silent
     def _again(self, event: gr.EventData, request: gr.Request) -> Iterator[Updates]:
         """The same seed at another guidance scale, one click away from the guidance meter."""
         sent = event._data  # noqa: SLF001 - its own attribute access fails on what is missing
@@ -307,6 +310,7 @@ class InsidePage(Page):
             return
         yield from self._follow_compare(replace(asked, guidance_scale=float(sent["cfg"])), request)
 
+    @never_silent
     def _compare(
         self, prompt: str, seed: float | None, guidance: float | None, sampler: str | None, request: gr.Request
     ) -> Iterator[Updates]:

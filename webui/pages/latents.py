@@ -32,7 +32,7 @@ from webui.pages.create_stage import selected_picture
 from webui.pages.latents_desk import LatentDesk, LatentDesks, Subject
 from webui.pages.latents_form import Anatomy, Editor, SourceForm, build_anatomy, build_editor, build_source
 from webui.pages.latents_tools import LatentTools
-from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
+from webui.pages.localize import QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.runtime.catalog import TXT2IMG
@@ -99,6 +99,7 @@ class LatentsPage(Page):
             *self.tools.said_again_outputs(),
         ]  # fmt: skip
 
+    @never_silent
     def receive(self, run: Run, selected: int, model: str | None, request: gr.Request) -> Iterator[Updates]:
         """A picture from txt2img: encode it at once."""
         picture = selected_picture(run, selected)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import gradio as gr
 from gradio.blocks import Block
@@ -18,6 +19,7 @@ QUIET: Final[dict[str, Any]] = {
 }
 """For events that answer at once: they do not wait behind a run, and nothing flickers."""
 
+P = ParamSpec("P")
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 Updates = dict[Block, Any]
 """New values or `gr.update(...)` for some of an event's outputs; the others stay as they are."""
@@ -68,6 +70,21 @@ class Localizer:
 def unchanged() -> Updates:
     """What an event handler answers when nothing changes: Gradio takes an empty dict for a value, or for too few."""
     return dict(gr.skip())
+
+
+def never_silent(handler: Callable[P, Iterator[Updates]]) -> Callable[P, Iterator[Updates]]:
+    """An event handler that yields, made to say that nothing changes where it ends without a word.
+
+    Gradio would empty all its outputs: a button would lose its label.
+    """
+
+    @functools.wraps(handler)
+    def answer(*args: P.args, **kwargs: P.kwargs) -> Iterator[Updates]:
+        steps = iter(handler(*args, **kwargs))
+        yield next(steps, unchanged())
+        yield from steps
+
+    return answer
 
 
 def merged(*updates: Updates) -> Updates:

@@ -14,7 +14,7 @@ from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, RunBar, build_run_bar, follow_job, stop_job
 from webui.pages.create_run import Run
 from webui.pages.create_stage import Stage, drawn_from
-from webui.pages.localize import QUIET, Localizer, Updates
+from webui.pages.localize import QUIET, Localizer, Updates, never_silent
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of
 from webui.runtime.catalog import VIT
@@ -98,6 +98,7 @@ class PictureCheckPart(Page):
         """Everything that a check changes."""
         return [*self.bar.outputs(), self.found, self.step]
 
+    @never_silent
     def _check_if_wanted(
         self, always: bool, run: Run, step: JobStep[PictureCheck], request: gr.Request
     ) -> Iterator[Updates]:
@@ -105,6 +106,7 @@ class PictureCheckPart(Page):
         if always and run.pictures:
             yield from self._check(run, step, request)
 
+    @never_silent
     def _check(self, run: Run, step: JobStep[PictureCheck], request: gr.Request) -> Iterator[Updates]:
         """Ask the judges about the run's pictures."""
         if step.view.phase.busy or not run.pictures:

@@ -12,7 +12,7 @@ from gradio.blocks import Block
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.clip_run import follow_job
-from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.localize import QUIET, Localizer, Updates, merged, never_silent
 from webui.pages.page import LanguageChange, Page
 from webui.pages.prompt_form import BUTTONS, FamilyPanel, PromptForm, PromptStage, build_prompt_form, build_prompt_stage
 from webui.pages.reader import Readers, owner_of
@@ -192,6 +192,7 @@ class PromptPage(Page):
                 desk = replace(before, view=step.view, writing=writing)
             yield self._kept(desk, request)
 
+    @never_silent
     def _preview(self, desk: PromptDesk, request: gr.Request) -> Iterator[Updates]:
         """A quick picture of every candidate."""
         answer = desk.answer
@@ -206,6 +207,7 @@ class PromptPage(Page):
                 desk = replace(desk, previews=dict(enumerate(step.value)))
             yield self._kept(desk, request)
 
+    @never_silent
     def _attend(self, desk: PromptDesk, event: gr.EventData, request: gr.Request) -> Iterator[Updates]:
         """Where the words of the candidate came from whose button was pressed."""
         sent, answer = _sent(event), desk.answer

@@ -16,7 +16,7 @@ from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
-from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
+from webui.pages.localize import QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.score_desk import Desk, Desks
@@ -203,6 +203,7 @@ class ScorePage(Page):
     def _measured(self) -> list[Block]:
         return [self.stage.matrix, self.stage.rankings, self.stage.measure]
 
+    @never_silent
     def _choose(self, event: gr.EventData, request: gr.Request) -> Iterator[Updates]:
         """A cell was chosen: work it out with all its numbers."""
         session = session_of(request)
@@ -226,6 +227,7 @@ class ScorePage(Page):
             desk = self.desks.change(session, working=work)
             yield self._cell(desk, self.readers.translator(request))
 
+    @never_silent
     def _explain(self, request: gr.Request) -> Iterator[Updates]:
         """Why the chosen cell has its score."""
         session = session_of(request)

@@ -14,7 +14,7 @@ from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
 from webui.pages.create_run import Run
 from webui.pages.create_stage import selected_picture
-from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.localize import QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.vision_desk import VisionDesk, VisionDesks
@@ -126,6 +126,7 @@ class VisionPage(Page):
         recent = self._recent()
         return recent[event.index] if isinstance(event.index, int) and event.index < len(recent) else gr.update()
 
+    @never_silent
     def _look(self, picture: object, model: str | None, request: gr.Request) -> Iterator[Updates]:
         """Send the picture through the model."""
         session = session_of(request)
@@ -172,10 +173,11 @@ class VisionPage(Page):
         seen = desk.seeing.value
         patch = _number(event, "patch", 0, seen.grid.count) if seen is not None else None
         if patch is None:
-            return {}
+            return unchanged()
         desk = self.desks.change(session_of(request), patch=patch)
         return self._vectors(desk, self.readers.translator(request))
 
+    @never_silent
     def _attend(self, event: gr.EventData, request: gr.Request) -> Iterator[Updates]:
         """Another query's rows, of a model too large to send all at once; or one row worked out in numbers."""
         session = session_of(request)
@@ -220,6 +222,7 @@ class VisionPage(Page):
             desk = self.desks.change(session, working=step)
             yield self._worked(desk, self.readers.translator(request))
 
+    @never_silent
     def _explain(self, label: object, request: gr.Request) -> Iterator[Updates]:
         """Where the chosen label's probability comes from."""
         session = session_of(request)
