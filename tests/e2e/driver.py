@@ -52,6 +52,14 @@ class CreateDriver:
         self.page.goto(self.url)
         expect(self.page.locator("html.ready")).to_be_attached(timeout=60_000)
 
+    def open_tab(self, name: str) -> None:
+        """Press a tab of the page; on a narrow screen Gradio folds the last ones into a menu."""
+        tab = self.page.locator("#tabs").get_by_role("tab", name=name, exact=True)
+        if not tab.is_visible():
+            self.page.locator("#tabs .overflow-menu > button").first.click()
+            tab = self.page.locator("#tabs .overflow-dropdown").get_by_text(name, exact=True).first
+        tab.click()
+
     def number(self, name: str) -> Locator:
         """The box of a numeric field, by its id: "steps", "seed", "batch-count"."""
         return self.page.locator(f"#{name} input[type=number]")

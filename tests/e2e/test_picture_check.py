@@ -33,7 +33,8 @@ def test_a_drawn_picture_is_checked_by_one_click_and_then_after_every_run(
     create.page.locator("#check-run").click()
     expect(found.locator(".label-table tbody tr")).to_have_count(_labels(models_dir, emoji_suite), timeout=RUN_MS)
     noun, seen, colour = SEEN[locale]
-    expect(found.locator(".verdicts")).to_contain_text(noun)
+    if locale == "en-US" or _suite_has_vit(models_dir, emoji_suite):  # the tiny one's labels are English
+        expect(found.locator(".verdicts")).to_contain_text(noun)
     expect(found.locator(".verdicts")).to_contain_text(colour)
     expect(found.locator(".verdicts")).to_contain_text(re.compile(r"CLIP.*: -?0\.\d{3}"))
     if _suite_has_vit(models_dir, emoji_suite):

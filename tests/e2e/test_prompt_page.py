@@ -21,12 +21,9 @@ pytestmark = pytest.mark.usefixtures("emoji_suite")
 
 
 def open_prompt(visitors: Visitors, locale: str = "en-US", width: int = 1280) -> Page:
-    page = visitors.visit(locale, width=width).page
-    tab = page.locator("#tabs").get_by_role("tab", name=TAB[locale], exact=True)
-    if not tab.is_visible():  # on a narrow screen Gradio folds the last tabs into a menu
-        page.locator("#tabs .overflow-menu > button").first.click()
-        tab = page.locator("#tabs .overflow-dropdown").get_by_text(TAB[locale], exact=True).first
-    tab.click()
+    create = visitors.visit(locale, width=width)
+    create.open_tab(TAB[locale])
+    page = create.page
     expect(page.locator("#prompt-text")).to_be_visible()
     return page
 

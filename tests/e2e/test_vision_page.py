@@ -24,8 +24,9 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_vision(visitors: Visitors, locale: str, width: int = 1280) -> Page:
-    page = visitors.visit(locale, width=width).page
-    page.get_by_role("tab", name=TAB[locale], exact=True).click()
+    create = visitors.visit(locale, width=width)
+    create.open_tab(TAB[locale])
+    page = create.page
     expect(page.locator("#vision-run")).to_be_visible()
     return page
 
