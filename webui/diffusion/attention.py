@@ -60,14 +60,15 @@ def level_size(queries: int, height: int, width: int) -> tuple[int, int] | None:
 
 @dataclass(slots=True)
 class AttentionReader:
-    """Hands `on_layer` the probabilities of every cross-attention layer of `unet` that this thread computes.
+    """Hands `on_layer` what every cross-attention layer compares, whenever this thread computes one.
 
-    `on_layer` gets the layer's index and (B, heads, queries, positions) float32 on the layer's device, B pictures.
+    `on_layer` gets the layer's index, the queries (B, queries, heads d) and the keys (B, positions, heads d) of the
+    conditional half, B pictures, for `probabilities`. They are the layer's own: not to be written to.
     """
 
     layers: tuple[CrossLayer, ...]
     pictures: int
-    on_layer: Callable[[int, torch.Tensor], None]
+    on_layer: Callable[[int, torch.Tensor, torch.Tensor], None]
     _handles: list[Any] = field(default_factory=list)
     _queries: dict[int, torch.Tensor] = field(default_factory=dict)
     _thread: int = 0
@@ -94,8 +95,7 @@ class AttentionReader:
         def hook(_module: nn.Module, _args: Any, output: torch.Tensor) -> None:
             if threading.get_ident() == self._thread:
                 query = self._queries.pop(index)
-                layer = self.layers[index].attention
-                self.on_layer(index, probabilities(layer, query[-self.pictures :], output[-self.pictures :]))
+                self.on_layer(index, query[-self.pictures :], output[-self.pictures :])
 
         return hook
 

@@ -6,19 +6,26 @@ holds a few megabytes, not gigabytes.
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import diffusers
 import numpy as np
 import torch
+import transformers
 from PIL import Image
 from torch.nn import functional
 
-from webui.diffusion.attention import AttentionReader, CrossLayer, cross_attention_layers, level_size
+from webui.diffusion.attention import (
+    AttentionReader,
+    CrossLayer,
+    cross_attention_layers,
+    level_size,
+    probabilities,
+)
 from webui.diffusion.latents import LatentRGB, noise_level
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.samplers import find_sampler
@@ -44,7 +51,11 @@ _LEAST_MAP_BYTES: Final = 4_000_000
 _LEAST_MAP_SIDE: Final = 4
 _MAP_SHARE: Final = 0.6
 """Step maps may take this share of what the latents take, which keeps 50 steps of Stable Diffusion 1.x under 15 MB."""
-_LIBRARIES: Final = ("diffusers", "numpy", "torch", "transformers")
+_TOGETHER: Final = 1_000_000
+"""Layers with at most this many probabilities are computed together: for them it is the number of calls that costs."""
+
+_Alike = tuple[tuple[int, int], int, tuple[int, ...], torch.device]
+"""What layers must share to be computed together: size, heads, the queries' shape, the device."""
 
 
 class Recorder:
@@ -125,7 +136,8 @@ class BatchRecording:
         self._hook: Any = None
         self._layer_sizes: dict[int, tuple[int, int]] = {}
         self._sums: dict[tuple[int, int], torch.Tensor] = {}
-        self._head_maps: dict[int, torch.Tensor] = {}
+        self._waiting: dict[_Alike, list[tuple[int, torch.Tensor, torch.Tensor]]] = {}
+        self._head_maps: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._seen = 0
         self._levels: tuple[TraceLevel, ...] = ()
         self._run_sums: list[torch.Tensor] = []
@@ -171,34 +183,50 @@ class BatchRecording:
         """The pictures, when the batch is done."""
         self._pictures = [np.asarray(image.convert("RGB")) for image in images]
 
-    def _take_layer(self, index: int, probabilities: torch.Tensor) -> None:
-        """Add one layer's (B, heads, queries, positions) to its level."""
-        queries = probabilities.shape[2]
+    def _take_layer(self, index: int, query: torch.Tensor, key: torch.Tensor) -> None:
+        """Add one layer to its level: a large one at once, a small one together with those like it."""
+        queries = query.shape[1]
         size = level_size(queries, *self._latent_size)
         if size is None:
             raise UserError("error.recording_odd_layer", layer=self._layers[index].name, queries=queries)
         self._layer_sizes[index] = size
         self._seen += 1
-        mean = probabilities.mean(dim=1)
+        attention = self._layers[index].attention
+        if attention.norm_q is not None or attention.heads * queries * key.shape[0] * key.shape[1] > _TOGETHER:
+            self._add_layers(size, [(index, query, key)])
+        else:
+            alike = (size, attention.heads, tuple(query.shape), query.device)
+            self._waiting.setdefault(alike, []).append((index, query, key))
+
+    def _add_layers(self, size: tuple[int, int], layers: Sequence[tuple[int, torch.Tensor, torch.Tensor]]) -> None:
+        """Add the probabilities of layers with as many queries, heads and channels to their level."""
+        first = layers[0][0]
+        found = probabilities(
+            self._layers[first].attention,
+            torch.cat([query for _, query, _ in layers]),
+            torch.cat([key for _, _, key in layers]),
+        ).unflatten(0, (len(layers), -1))  # (layers, B, heads, queries, positions)
+        mean = found.sum(dim=(0, 2)) / found.shape[2]
         if size in self._sums:
             self._sums[size] += mean.to(self._sums[size].device)
         else:
             self._sums[size] = mean
         if self._recorder.all_heads:
-            self._head_maps[index] = self._pooled_heads(probabilities, size)
-
-    def _pooled_heads(self, probabilities: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        batch, heads = probabilities.shape[:2]
-        maps = _row_maps(probabilities.flatten(0, 1), size, self._tokens)
-        return _pooled(maps, head_map_size(*size)).view(batch, heads, len(self._tokens), *head_map_size(*size))
+            maps = _pooled(_row_maps(found.flatten(0, 2), size, self._tokens), head_map_size(*size))
+            values, scales = _bytes(maps.unflatten(0, found.shape[:3]))
+            for place, (index, _, _) in enumerate(layers):
+                self._head_maps[index] = values[place], scales[place]
 
     def _take_output(self, _module: Any, _args: Any, kwargs: dict[str, Any], output: Any) -> None:
         """The U-Net is done with one call: keep its two halves and the maps of all layers."""
         if threading.get_ident() != self._thread:
             return
         seen, self._seen = self._seen, 0
+        waiting, self._waiting = self._waiting, {}
         if seen != len(self._layers):
             raise _incomplete(seen, len(self._layers))
+        for (size, *_), layers in waiting.items():
+            self._add_layers(size, layers)
         predicted = output[0]
         pictures = len(self._seeds)
         self._halves = (predicted[:pictures] if len(predicted) > pictures else None), predicted[-pictures:]
@@ -226,7 +254,7 @@ class BatchRecording:
 
     def _take_heads(self) -> None:
         most = max(layer.attention.heads for layer in self._layers)
-        pairs = [_bytes(self._head_maps.pop(index)) for index in range(len(self._layers))]
+        pairs = [self._head_maps.pop(index) for index in range(len(self._layers))]
         self._rows.heads.append([values for values, _ in pairs])
         padded = [np.pad(scale, ((0, 0), (0, most - scale.shape[1]), (0, 0))) for _, scale in pairs]
         self._rows.head_scales.append(np.stack(padded, axis=1))
@@ -298,7 +326,7 @@ class BatchRecording:
                 positions, embedding, channels, height, width, height * self._factor, width * self._factor
             ),
             r_squared=0.0 if fitted is None else fitted.r_squared,
-            versions={name: importlib.metadata.version(name) for name in _LIBRARIES},
+            versions={library.__name__: library.__version__ for library in (diffusers, np, torch, transformers)},
         )
 
 
@@ -356,5 +384,6 @@ def _bytes(maps: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 def _array(tensor: torch.Tensor, dtype: Any = np.float32) -> np.ndarray:
     """A copy in numpy that does not share memory with the run."""
-    array: np.ndarray = tensor.detach().float().cpu().numpy()
-    return array.astype(dtype)  # copies
+    wanted = torch.float16 if dtype is np.float16 else torch.float32
+    array: np.ndarray = tensor.detach().to("cpu", wanted, copy=True).numpy()
+    return array
