@@ -11,6 +11,8 @@ from PIL import Image
 from webui.diffusion.bundled import find_bundled_trace
 from webui.diffusion.trace import Trace, open_trace
 from webui.diffusion.wordmaps import (
+    competing,
+    competing_word_maps,
     enlarged,
     intersection_over_union,
     peak,
@@ -105,3 +107,39 @@ def test_levels_can_be_chosen(trace: Trace) -> None:
     np.testing.assert_allclose((fine + coarse) / 2, word_map(trace, rows), rtol=1e-4)  # four layers each
     one_level = replace(trace, header=replace(trace.header, levels=trace.header.levels[:1]))
     np.testing.assert_allclose(word_map(one_level, rows), fine, rtol=1e-6)
+
+
+def test_words_compete_for_each_place_by_the_squares_of_their_attention() -> None:
+    maps = np.array([[[0.3, 0.1], [0.0, 0.2]], [[0.1, 0.1], [0.0, 0.4]]], np.float32)
+    shares = competing(maps)
+    np.testing.assert_allclose(shares[0], [[0.9, 0.5], [0, 0.2]], rtol=1e-5)
+    np.testing.assert_allclose(shares.sum(axis=0), [[1, 1], [0, 1]], rtol=1e-5)
+    np.testing.assert_allclose(competing(maps, power=1)[0], [[0.75, 0.5], [0, 1 / 3]], rtol=1e-5)
+    assert np.array_equal(competing(maps[:1]), maps[:1]), "a word without others keeps its map"
+
+
+def test_competing_words_share_out_every_place_at_every_resolution(trace: Trace) -> None:
+    rows = [trace.header.rows_of_word(word) for word in range(len(trace.header.words))]
+    by_level = [np.stack([word_map(trace, own, levels=[level]) for own in rows]) for level in (0, 1)]
+    mean = sum(maps / maps.sum(axis=0) for maps in by_level) / 2  # four layers each
+    maps = competing_word_maps(trace)
+    np.testing.assert_allclose(maps, mean**2 / (mean**2).sum(axis=0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(maps.sum(axis=0), 1, atol=1e-5)
+    early = competing_word_maps(trace, calls=range(6), size=(32, 32))
+    assert early.shape == (len(rows), 32, 32)
+    assert np.abs(early[:, ::2, ::2] - maps).max() > 0.05, "the first half of the run is another map"
+
+
+def test_a_word_that_was_cut_off_has_no_map_and_one_alone_keeps_its_own(trace: Trace) -> None:
+    words = (*trace.header.words, "unseen")
+    longer = replace(trace, header=replace(trace.header, words=words))
+    maps = competing_word_maps(longer)
+    assert not maps[-1].any()
+    assert np.array_equal(maps[:-1], competing_word_maps(trace))
+    tokens = tuple(replace(token, word=0 if token.word == 1 else None) for token in trace.header.tokens)
+    alone = replace(trace, header=replace(trace.header, tokens=tokens, words=("one",)))
+    (own,) = competing_word_maps(alone)
+    np.testing.assert_allclose(own, word_map(trace, trace.header.rows_of_word(1)), rtol=1e-5)
+    nothing = tuple(replace(token, word=None) for token in trace.header.tokens)
+    empty = replace(trace, header=replace(trace.header, tokens=nothing, words=()))
+    assert competing_word_maps(empty).shape == (0, 16, 16)

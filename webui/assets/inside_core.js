@@ -30,10 +30,10 @@
     static async open(payload) {
       const run = new Run();
       Object.assign(run, payload);
-      const [xt, x0, maps, guidance, atlas] = await Promise.all(
-        [payload.xt, payload.x0, payload.maps, payload.guidance, payload.atlas].map((part) => (part ? unpack(part.data) : null)),
+      const [xt, x0, maps, competing, guidance, atlas] = await Promise.all(
+        [payload.xt, payload.x0, payload.maps, payload.competing, payload.guidance, payload.atlas].map((part) => (part ? unpack(part.data) : null)),
       );
-      run.codes = { xt, x0, maps, guidance, atlas };
+      run.codes = { xt, x0, maps, competing, guidance, atlas };
       run.means = new Map();
       return run;
     }
@@ -83,6 +83,14 @@
       const frame = chip * this.calls + call;
       const unit = this.maps.peaks[frame] / 255;
       return Float32Array.from(this.codes.maps.subarray(frame * size, (frame + 1) * size), (code) => code * unit);
+    }
+
+    // A word's map when all words compete for each place; word chips come first, the whole run is the last frame.
+    competingMap(chip, call) {
+      const size = this.maps.h * this.maps.w;
+      const frame = chip * (this.calls + 1) + (call === null ? this.calls : call);
+      const unit = this.competing.peaks[frame] / 255;
+      return Float32Array.from(this.codes.competing.subarray(frame * size, (frame + 1) * size), (code) => code * unit);
     }
 
     difference(call) {

@@ -6,21 +6,25 @@
     "inside.place.top_left", "inside.place.top", "inside.place.top_right", "inside.place.left", "inside.place.middle", "inside.place.right",
     "inside.place.bottom_left", "inside.place.bottom", "inside.place.bottom_right",
   ];
-  const choices = { chip: null, summed: true, own: false, share: false, special: false, threshold: 0.4, cell: null };
+  const READINGS = ["competing", "plain", "share"];
+  const choices = { chip: null, reading: "competing", summed: true, own: false, special: false, threshold: 0.4, cell: null };
 
   const chipName = (chip) => {
     if (chip.kind === "start") return say("inside.token.start");
     if (chip.kind === "end") return say("inside.token.end");
     return chip.kind === "padding" ? say("inside.token.padding") : chip.text;
   };
-  const shown = (run) => run.chips.map((chip, index) => ({ ...chip, index })).filter((chip) => chip.kind === "word" || choices.special);
+  // Only words compete: the start, end and padding tokens would win everywhere, and mean nothing.
+  const withSpecial = () => choices.special && choices.reading !== "competing";
+  const shown = (run) => run.chips.map((chip, index) => ({ ...chip, index })).filter((chip) => chip.kind === "word" || withSpecial());
 
-  // The maps that are compared: probabilities, or each one's share of what the shown tokens get at that place.
+  // The maps that are compared: of competing words, probabilities, or shares of what the shown tokens get at that place.
   const mapsNow = (run) => {
     const call = choices.summed ? null : shared.call;
     const chips = shown(run);
+    if (choices.reading === "competing") return { chips, maps: chips.map((chip) => run.competingMap(chip.index, call)) };
     const maps = chips.map((chip) => run.map(chip.index, call));
-    if (!choices.share) return { chips, maps };
+    if (choices.reading !== "share") return { chips, maps };
     const total = new Float32Array(maps[0]?.length ?? 0);
     maps.forEach((map, each) => map.forEach((value, place) => { total[place] += value * chips[each].count; }));
     return { chips, maps: maps.map((map, each) => map.map((value, place) => (value * chips[each].count) / (total[place] || 1))) };
@@ -107,6 +111,7 @@
       if (!run.picture) window.diffuscopeInside.put(base, run.colours("x0", shared.call));
       outline.setAttribute("d", contour(map, w, h, choices.threshold * own.top));
       scale.set(top);
+      about.textContent = say(choices.reading === "competing" && chips.length < 2 ? "inside.words.alone" : `inside.words.about.${choices.reading}`);
       const values = { word: chipName(chips[at]), peak: number(own.top), place: own.place, area: own.area, threshold: Math.round(choices.threshold * 100) };
       caption.textContent = say("inside.words.map", values);
       frame.setAttribute("aria-label", caption.textContent);
@@ -117,18 +122,24 @@
       rank(chips, maps);
     };
 
-    const specials = toggle(say("inside.words.special"), choices.special, (on) => {
-      choices.special = on;
-      if (run.chips[choices.chip].kind !== "word") choices.chip = longest(run);
+    const redraw = () => {
+      if (run.chips[choices.chip].kind !== "word" && !withSpecial()) choices.chip = longest(run);
+      special.disabled = choices.reading === "competing";
       drawChips();
       update();
-    });
+    };
+    const specials = toggle(say("inside.words.special"), choices.special, (on) => { choices.special = on; redraw(); });
+    const special = specials.querySelector("input");
+    special.disabled = choices.reading === "competing";
+    const about = make("p", { class: "inside-note", id: "inside-reading-about", "aria-live": "polite" });
+    const readings = make("div", { class: "inside-switches", role: "radiogroup", "aria-label": say("inside.words.reading") }, make("span", { class: "inside-label" }, say("inside.words.reading")), READINGS.map((name) => make("label", { class: "inside-toggle" },
+      make("input", { type: "radio", name: "inside-reading", value: name, checked: name === choices.reading, change: () => { choices.reading = name; redraw(); } }), make("span", {}, say(`inside.words.reading.${name}`)))));
     const threshold = make("input", { type: "range", min: 0.1, max: 0.9, step: 0.05, value: choices.threshold, "aria-label": say("inside.words.threshold"), input: () => { choices.threshold = Number(threshold.value); update(); } });
     const content = [
-      make("p", { class: "inside-note" }, say("inside.words.about")), bar,
+      make("p", { class: "inside-note" }, say("inside.words.about")), bar, readings, about,
       make("div", { class: "inside-switches" },
         toggle(say("inside.words.summed"), choices.summed, (on) => { choices.summed = on; update(); }), toggle(say("inside.words.own"), choices.own, (on) => { choices.own = on; update(); }),
-        toggle(say("inside.words.share"), choices.share, (on) => { choices.share = on; update(); }), specials,
+        specials,
         make("label", { class: "inside-toggle" }, make("span", {}, say("inside.words.threshold")), threshold)),
       make("div", { class: "inside-split" }, make("div", {}, frame, scale, caption), ranking),
       make("details", { class: "inside-more" }, make("summary", {}, say("inside.words.table")), make("div", { class: "heatmap-scroll" }, make("table", { class: "numbers-table" },

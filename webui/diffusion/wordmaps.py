@@ -1,5 +1,8 @@
 """Which word drew which pixel: sums of the recorded cross-attention (DAAM; Tang et al. 2022), in numpy on a `Trace`.
 
+Two readings of one recording: the attention as it is (`word_map`), and with the words competing for each place
+(`competing_word_maps`), which finds the objects better: the benchmark `wordmaps` has both figures.
+
 Attention shows where the U-Net looked for a word's meaning, not what the word caused: `ablation` checks that.
 """
 
@@ -16,6 +19,9 @@ from webui.diffusion.trace import TokenKind, Trace
 
 THRESHOLD: Final = 0.4
 """DAAM's default: a pixel belongs to a word where its map is above this share of the map's peak."""
+
+COMPETITION: Final = 2.0
+"""The power to which words compete, see `competing`; chosen on prompts that nothing is measured on."""
 
 Scale = Literal["shared", "word", "share"]
 
@@ -61,6 +67,48 @@ def word_map(
         total += header.levels[level].layers * enlarged(_level_mean(trace, rows, calls, level), height, width)
     summed: np.ndarray = total / sum(header.levels[level].layers for level in chosen)
     return summed
+
+
+def competing(maps: np.ndarray, power: float = COMPETITION) -> np.ndarray:
+    """Each word's share of a place, m^power / sum over the words of m^power; (W, ...) of all words' maps, 0..1.
+
+    What all words have in common there, such as a background that every word looks at a little, drops out; a power
+    above 1 leaves more of the place to the word that is ahead. A word without others keeps its map as it is, for a
+    share would say 1 everywhere.
+    """
+    if len(maps) < 2:
+        return maps
+    raised = np.asarray(maps, np.float64) ** power
+    shares: np.ndarray = (raised / np.maximum(raised.sum(axis=0), np.finfo(np.float64).tiny)).astype(np.float32)
+    return shares
+
+
+def competing_word_maps(
+    trace: Trace, *, calls: Sequence[int] | None = None, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """The maps of all words of the prompt, competing for each place; (W, H, W) float32, 0 for a word that was cut off.
+
+    At each resolution stands the word's share of what all words get there; of the mean over the resolutions, each
+    counted by its layers as in DAAM, the squares compete once more. The ordinary recording is enough, and as no layer
+    is picked, a model of any size is read in the same way.
+    """
+    header = trace.header
+    rows = [header.rows_of_word(word) for word in range(len(header.words))]
+    seen = [word for word, own in enumerate(rows) if own]
+    height, width = size or (header.shapes.latent_height, header.shapes.latent_width)
+    maps = np.zeros((len(rows), height, width), np.float32)
+    if not seen:
+        return maps
+    layers = [level.layers for level in header.levels]
+    shares = [
+        competing(
+            np.stack([word_map(trace, rows[word], calls=calls, levels=[level], size=(height, width)) for word in seen]),
+            power=1,
+        )
+        for level in range(len(layers))
+    ]
+    maps[seen] = competing(np.average(shares, axis=0, weights=layers))
+    return maps
 
 
 def scaled_maps(

@@ -18,7 +18,7 @@ from PIL import Image
 
 from webui.diffusion.guidance import GuidanceMeter, guidance_meter
 from webui.diffusion.trace import Trace
-from webui.diffusion.wordmaps import enlarged, word_map
+from webui.diffusion.wordmaps import competing_word_maps, enlarged, word_map
 
 _MAX_MAP_VALUES: Final = 2_000_000
 """Bytes of word maps over all steps before packing; above it the maps are halved until they fit."""
@@ -74,12 +74,21 @@ def word_maps(trace: Trace, height: int, width: int) -> tuple[list[dict[str, Any
     return chips, np.stack(maps)
 
 
+def competing_frames(trace: Trace, height: int, width: int) -> np.ndarray:
+    """The words' maps when they compete, in the order of their chips: (words, S + 1, height, width), the run last."""
+    header = trace.header
+    seen = [word for word in range(len(header.words)) if header.rows_of_word(word)]
+    spans = [*([call] for call in range(len(header.steps))), None]
+    frames = [competing_word_maps(trace, calls=span, size=(height, width))[seen] for span in spans]
+    return np.stack(frames, axis=1)
+
+
 def map_size(trace: Trace) -> tuple[int, int]:
     """The size at which word maps are shipped: the latents', halved while all steps together are too many."""
     shapes = trace.header.shapes
     height, width = shapes.latent_height, shapes.latent_width
-    chips = len(trace.header.words) + 3
-    while chips * len(trace.header.steps) * height * width > _MAX_MAP_VALUES and min(height, width) > 8:
+    frames = 2 * len(trace.header.words) + 3
+    while frames * len(trace.header.steps) * height * width > _MAX_MAP_VALUES and min(height, width) > 8:
         height, width = -(-height // 2), -(-width // 2)
     return height, width
 
@@ -91,6 +100,7 @@ def trace_payload(trace: Trace) -> dict[str, Any]:
     height, width = map_size(trace)
     chips, maps = word_maps(trace, height, width)
     codes, peaks = unsigned_codes(maps.reshape(-1, height, width))
+    competing, tops = unsigned_codes(competing_frames(trace, height, width).reshape(-1, height, width))
     latents, latent_peaks = signed_codes(trace.latents)
     clean, clean_peaks = signed_codes(trace.predicted_x0.astype(np.float32))
     return {
@@ -114,6 +124,7 @@ def trace_payload(trace: Trace) -> dict[str, Any]:
         "xt": {"data": pack(latents), "peaks": latent_peaks},
         "x0": {"data": pack(clean), "peaks": clean_peaks},
         "maps": {"h": height, "w": width, "data": pack(codes), "peaks": peaks},
+        "competing": {"data": pack(competing), "peaks": tops},
         "guidance": _guidance_maps(meter),
         "atlas": _atlas(trace),
         "picture": _picture(trace),
