@@ -80,6 +80,11 @@ def test_a_word_shows_its_map_and_a_pixel_its_words(visitors: Visitors) -> None:
     expect(page.locator("#inside-ranking li")).to_have_count(5)
     page.keyboard.press("ArrowRight")
     expect(page.locator("#inside-ranking")).to_contain_text("At row 9, column 5")
+    expect(page.get_by_label("Start, end and padding too")).to_be_disabled()
+    competing = page.locator("#inside-map canvas.inside-overlay").evaluate(FRAME)
+    page.get_by_label("Attention as it is (DAAM)").check()
+    expect(page.locator("#inside-reading-about")).to_contain_text("Tang et al. 2022")
+    assert page.locator("#inside-map canvas.inside-overlay").evaluate(FRAME) != competing
     page.get_by_label("Start, end and padding too").check()
     expect(page.locator("#inside-ranking li")).to_have_count(8)
     expect(page.locator("#inside-ranking li").first).to_contain_text(re.compile("start|end|padding"))
@@ -136,6 +141,41 @@ def test_a_stopped_recording_opens_and_a_foreign_file_is_refused_in_words(visito
         page.locator("#inside-open").click()
     chooser.value.set_files(foreign)
     expect(page.locator("#inside-problem [role=alert]")).to_contain_text("foreign.safetensors")
+
+
+def test_a_word_is_left_out_and_the_prompt_is_scored_against_rivals(visitors: Visitors) -> None:
+    page = open_inside(visitors)
+    page.locator("#inside-ablate-run").click()
+    expect(page.locator("#inside-ablation-numbers")).to_have_text(
+        re.compile(r"^Correlation of the two maps -?\d\.\d+; overlap \(IoU\) above 40 % of their peaks \d"),
+        timeout=RUN_MS,
+    )
+    expect(page.locator("#inside-ablated canvas.inside-pixels")).to_have_count(2)
+    pictures = page.locator("#inside-ablated img")
+    expect(pictures).to_have_count(2)
+    assert pictures.nth(0).get_attribute("src") != pictures.nth(1).get_attribute("src"), (
+        "the word must have drawn something"
+    )
+
+    page.locator("#inside-rivals textarea").fill("a dog\na red flower")
+    page.locator("#inside-lock-run").click()
+    rows = page.locator("#inside-locked tbody tr")
+    expect(rows).to_have_count(3, timeout=RUN_MS)
+    expect(rows.nth(1)).to_contain_text("a dog")
+    expect(page.locator("#inside-locked polyline")).to_have_count(3)
+    expect(page.locator("#inside-locked .inside-note")).to_contain_text(re.compile("ahead|never", re.IGNORECASE))
+
+
+def test_a_step_is_taken_to_the_page_on_latents_and_the_run_goes_on_from_it(visitors: Visitors) -> None:
+    page = open_inside(visitors)
+    page.locator("#inside-scrub").focus()
+    page.keyboard.press("Home")
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    page.locator("#inside-resume").click()
+    expect(page.locator("#latents-call input")).to_have_value(re.compile(r"^step 5 \(t = \d+\)$"), timeout=RUN_MS)
+    page.locator("#latents-take").click()
+    expect(page.locator("#latents-subject")).to_contain_text("x_t of step 5")
 
 
 def test_a_drawn_picture_is_looked_into_and_the_page_changes_its_language_in_place(visitors: Visitors) -> None:

@@ -145,7 +145,7 @@ def test_a_run_is_resumed_as_it_was_and_with_an_edited_step(visitors: Visitors) 
     expect(page.locator("#latents-resumed")).to_contain_text("equal in every pixel", timeout=RUN_MS)
 
     page.locator("#latents-take").click()
-    expect(page.locator("#latents-subject")).to_contain_text("step 3")
+    expect(page.locator("#latents-subject")).to_contain_text("step 4")
     page.locator("#latents-zero-channel").click()
     expect(page.locator("#latents-edits li")).to_have_count(1)
     open_tab(page, "Resume a run")

@@ -93,7 +93,7 @@ def test_a_run_is_resumed_from_memory_and_from_its_file(studio: Studio, context:
     studio.manager.run(studio.catalog.find("tiny", TXT2IMG).key(), draw)
     save_trace(recorder.traces[0], tmp_path / "run.safetensors")
     opened = open_recording(studio, tmp_path / "run.safetensors", context)
-    assert opened.from_file
+    assert opened.rounded
     assert np.array_equal(opened.run.picture, recording.run.picture)
     assert np.abs(resume(studio, opened, 1, None, context).astype(int) - recording.run.picture).max() <= 2
 

@@ -18,6 +18,14 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from webui.api.inside import read_trace_request, recording_of
+from webui.api.latents import (
+    DECODE,
+    ENCODE,
+    decoded_as_dict,
+    encoded_as_dict,
+    read_decode_request,
+    read_encode_request,
+)
 from webui.api.score import read_body, read_score_request
 from webui.api.search import read_search_request
 from webui.api.vision import CHECK, read_check_request, read_classify_request
@@ -33,6 +41,7 @@ from webui.store.gallery import SavedPicture
 from webui.studio import Studio
 from webui.tasks.clip import check_score, score_pictures
 from webui.tasks.inside import TRACE, prepare_trace, record_run
+from webui.tasks.latents import check_decode, check_encode, decode, encode
 from webui.tasks.prompt import PROMPT, answer_as_dict, check_prompt, rewrite_prompt
 from webui.tasks.search import check_search, found_as_dict, search_pictures
 from webui.tasks.txt2img import draw_pictures, prepare_request
@@ -68,6 +77,8 @@ def api_routes(studio: Studio, login: Login | None) -> list[Route]:
         ("POST", "/classify", api.classify),
         ("POST", "/check", api.check),
         ("POST", "/trace", api.trace),
+        ("POST", "/encode", api.encode),
+        ("POST", "/decode", api.decode),
         ("POST", "/prompt/{task}", api.prompt),
         ("GET", "/jobs/{job_id}", api.job),
         ("GET", "/jobs/{job_id}/trace", api.recording),
@@ -170,6 +181,23 @@ class RestApi:
         location = f"{PREFIX}/jobs/{job.id}"
         answer = {"job": job.id, "url": location, "trace": f"{location}/trace", "parameters": asdict(asked.generate)}
         return JSONResponse(answer, 202, headers={"Location": location})
+
+    async def encode(self, request: Request) -> Response:
+        """POST /encode: a picture for the VAE, JSON or form; 202 with the job, whose answer has `latent` when done."""
+        asked = await read_encode_request(request, self.studio.settings)
+        await run_in_threadpool(check_encode, self.studio, asked)
+        job = self.studio.jobs.submit(lambda context: encode(self.studio, asked, context), owner=_OWNER, kind=ENCODE)
+        return _accepted(job)
+
+    async def decode(self, request: Request) -> Response:
+        """POST /decode: a latent as JSON; 202 with the job, whose answer has `picture` when done."""
+        body = await read_body(request, self.studio.settings.max_upload_mb << 20)
+        asked = await run_in_threadpool(lambda: read_decode_request(_object_in(body)))
+        await run_in_threadpool(check_decode, self.studio, asked)
+        job = self.studio.jobs.submit(
+            lambda context: decode(self.studio, asked.model, asked.latent, context), owner=_OWNER, kind=DECODE
+        )
+        return _accepted(job)
 
     async def recording(self, request: Request) -> Response:
         """GET /jobs/{id}/trace: the file that `diffuscope inspect` reads, of a job that has recorded."""
@@ -331,7 +359,7 @@ def _answer(job: Job[Any]) -> dict[str, Any]:
     """What a job of a kind that answers with figures has found; None until it has ended well."""
     described: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
         CLIP: ("scores", _scores), VIT: ("classes", _classes), CHECK: ("check", _check),
-        PROMPT: ("answer", answer_as_dict),
+        PROMPT: ("answer", answer_as_dict), ENCODE: ("latent", encoded_as_dict), DECODE: ("picture", decoded_as_dict),
     }  # fmt: skip
     if job.kind not in described:
         return {}

@@ -37,7 +37,7 @@
       make("line", { svg: true, x1: 122.5, x2: 122.5, y1: 0, y2: 60, class: "inside-marker" }));
   };
 
-  const denoisePanel = (run) => {
+  const denoisePanel = (run, resume) => {
     const { channels } = run.shapes;
     const noisy = canvas(say("inside.denoise.xt")), clean = canvas(say("inside.denoise.x0"));
     noisy.id = "inside-xt";
@@ -77,7 +77,9 @@
       make("div", { class: "inside-three" }, figure(`${say("inside.denoise.xt")}: ${map}${scaled}`, noisy), figure(`${say("inside.denoise.x0")}: ${map}`, clean), figure(say("inside.denoise.final"), final)),
       picked, make("div", { class: "inside-four" }, tiles.map((tile, channel) => figure(say("inside.denoise.channel", { channel: channel + 1 }), tile))), scale, numbers,
       make("div", { class: "inside-three" }, figure(say("inside.denoise.histogram"), bars), make("div", {}, make("h4", {}, say("inside.denoise.norms")), norms), make("div", {}, make("h4", {}, say("inside.denoise.schedule")), scheduleChart)),
-      make("p", { class: "inside-note" }, say("inside.denoise.equation")));
+      make("p", { class: "inside-note" }, say("inside.denoise.equation")),
+      // A stopped run has no picture to compare with.
+      run.picture && make("div", { class: "inside-switches" }, make("button", { type: "button", class: "inside-button", id: "inside-resume", click: () => resume({ call: shared.call }) }, say("inside.denoise.resume"))));
     node.update = update;
     return node;
   };
@@ -140,14 +142,14 @@
     : make("p", { class: "inside-missing" }, say("inside.stopped", { calls: run.calls, planned: run.planned })));
 
   let loaded = "";
-  const mountViewer = (element, props, watch, askAgain) => {
+  const mountViewer = (element, props, watch, askAgain, resume) => {
     let panels = [];
     const root = element.querySelector(".inside-root");
     const rebuild = () => {
       const { run } = shared;
       if (!run) { root.replaceChildren(make("p", { class: "inside-missing" }, say("inside.empty"))); return; }
       const open = new Map(panels.map((each) => [each.id, each.open]));
-      panels = [denoisePanel(run), inside.wordsPanel(run), guidancePanel(run, askAgain), runPanel(run), encoderPanel(run), vaePanel(run), picturePanel(run)];
+      panels = [denoisePanel(run, resume), inside.wordsPanel(run), guidancePanel(run, askAgain), runPanel(run), encoderPanel(run), vaePanel(run), picturePanel(run)];
       for (const each of panels) if (open.has(each.id)) each.open = open.get(each.id);
       root.replaceChildren(...panels);
       root.dataset.calls = run.calls;

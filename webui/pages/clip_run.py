@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import gradio as gr
 from gradio.blocks import Block
@@ -22,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_PAUSE_SECONDS: Final = 0.5
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JobStep(Generic[T]):
@@ -37,9 +41,11 @@ class JobStep(Generic[T]):
 
 
 def follow_job(studio: Studio, work: Callable[[JobContext], T], owner: str, kind: str = "clip") -> Iterator[JobStep[T]]:
-    """Submit `work` and yield a step for everything that happens to it; the last one is done, stopped or failed.
+    """Submit `work` and yield a step when something happens to it; the last one is done, stopped or failed.
 
-    A closed page closes the iterator: then the job is cancelled and waited for.
+    How far it is, is said twice a second at most: Gradio's page takes a tenth of a second and more for each update, and
+    would answer to no click, not even on Stop, while a fast job reports. A closed page closes the iterator: then the
+    job is cancelled and waited for.
     """
     try:
         job = studio.jobs.submit(work, owner=owner, kind=kind)
@@ -48,10 +54,14 @@ def follow_job(studio: Studio, work: Callable[[JobContext], T], owner: str, kind
         return
     view = RunView(RunPhase.WAITING)
     shown: object = None
+    said = -math.inf
     try:
         for event in job.events():
             view = _after(view, event, stopping=job.stopping)
             shown = event.value if isinstance(event, Published) else shown
+            if not isinstance(event, StateChange) and time.monotonic() - said < _PAUSE_SECONDS:
+                continue
+            said = time.monotonic()
             yield JobStep(view, job=job.id, shown=shown)
         yield replace(_ended(view, job), shown=shown)
     finally:

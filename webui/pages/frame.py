@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from itertools import chain, islice
 from pathlib import Path
@@ -84,6 +84,7 @@ def build_page(studio: Studio) -> gr.Blocks:
         _wire_language(blocks, readers, page, language, pages)
         _wire_sending(tabs, create, score)
         _wire_inside(tabs, inside_tab, create, inside)
+        _wire_resuming(tabs, inside, latents)
         _wire_sending_to_latents(tabs, create, latents)
         _wire_vision(tabs, create, vision)
         _wire_search(tabs, create, score, search)
@@ -246,12 +247,28 @@ def _wire_vision(tabs: gr.Tabs, create: CreatePage, vision: VisionPage) -> None:
 def _wire_inside(tabs: gr.Tabs, tab: gr.Tab, create: CreatePage, inside: InsidePage) -> None:
     """What the tab shows first, and the button that records a drawn picture again to look inside it."""
     tab.select(inside.arrive, outputs=inside.arrive_outputs(), **QUIET)
-    create.stage.look.click(
+    sent = create.stage.look.click(
         inside.receive,
         inputs=[create.stage.run, create.stage.selected],
         outputs=inside.receive_outputs(),
         **QUIET,
-    ).then(lambda: gr.update(selected=_INSIDE_TAB), outputs=[tabs], **QUIET).then(**inside.record_event())
+    ).then(lambda: gr.update(selected=_INSIDE_TAB), outputs=[tabs], **QUIET)
+    inside.record_on(sent.then)
+
+
+def _wire_resuming(tabs: gr.Tabs, inside: InsidePage, latents: LatentsPage) -> None:
+    """The button that takes the run looked at, and the step that the scrubber is at, to the page on latents."""
+    inner = latents.tools.tabs
+
+    def resume(event: gr.EventData, request: gr.Request) -> Iterator[Updates]:
+        chosen = inside.chosen_step(event, request)
+        if chosen is None:
+            yield {tabs: gr.skip()}
+            return
+        yield {tabs: gr.update(selected=_LATENTS_TAB), inner: gr.update(selected="resume")}
+        yield from latents.tools.receive(*chosen, request)
+
+    inside.parts.viewer.resume(resume, outputs=[tabs, inner, *latents.tools.receive_outputs()], **FOLLOWED)
 
 
 def _wire_search(tabs: gr.Tabs, create: CreatePage, score: ScorePage, search: SearchPage) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +30,7 @@ from webui.pages.inside_form import (
     build_record_form,
     build_source,
     form_values,
+    longest_word,
 )
 from webui.pages.localize import QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
@@ -97,16 +98,29 @@ class InsidePage(Page):
         """Everything that `receive` changes."""
         return list(self.form.by_name().values())
 
-    def record_event(self) -> dict[str, Any]:
-        """How to wire an event that records what the form asks for."""
-        return {
-            "fn": self._record,
-            "inputs": [self.parts.heads],
-            "inputs_kwargs": self.form.by_name(),
-            "outputs": [*self.parts.record.outputs(), *self._shown_outputs()],
-            "preprocess": False,
+    def chosen_step(self, event: gr.EventData, request: gr.Request) -> tuple[Trace, int] | None:
+        """The run looked at and the U-Net call, from 0, that the browser names; None where they do not fit."""
+        sent = event._data  # noqa: SLF001 - its own attribute access fails on what is missing
+        trace = self.desks.of(session_of(request)).trace
+        call = sent.get("call") if isinstance(sent, Mapping) else None
+        if trace is None or not isinstance(call, int) or not 0 <= call < len(trace.header.steps):
+            return None
+        return trace, call
+
+    def record_on(self, listen: Callable[..., Any]) -> None:
+        """Record what the form asks for on an event (`button.click`, or `then` of an earlier one).
+
+        The run itself comes in an event of its own: were the viewer among the outputs of every step, Gradio would go
+        through all it holds each time, and the page would answer to nothing, not to Stop either.
+        """
+        listen(
+            self._record,
+            inputs=[self.parts.heads],
+            inputs_kwargs=self.form.by_name(),
+            outputs=self.parts.record.outputs(),
+            preprocess=False,
             **FOLLOWED,
-        }
+        ).then(self._show_recorded, outputs=self._shown_outputs(), **QUIET)
 
     def said_again(self, change: LanguageChange) -> Updates:
         """What Python made, in another language; the scripts say the rest again by themselves."""
@@ -129,8 +143,8 @@ class InsidePage(Page):
 
     def _wire(self) -> None:
         parts = self.parts
-        parts.record.start.click(**self.record_event())
-        parts.record.stop.click(self._stop_recording, **QUIET)
+        self.record_on(parts.record.start.click)
+        parts.record.stop.click(self._stops(lambda desk: desk.recording), **QUIET)
         parts.bundled.input(self._open_bundled, inputs=[parts.bundled], outputs=self._shown_outputs(), **QUIET)
         parts.upload.upload(
             self._open_file, inputs=[parts.upload], outputs=self._shown_outputs(), preprocess=False, **QUIET
@@ -139,15 +153,15 @@ class InsidePage(Page):
         outputs = [*parts.compare.outputs(), parts.compared, *others]
         parts.compare.start.click(self._compare, inputs=others, outputs=outputs, **FOLLOWED)
         parts.viewer.again(self._again, outputs=outputs, **FOLLOWED)
-        parts.compare.stop.click(self._stop_comparing, **QUIET)
+        parts.compare.stop.click(self._stops(lambda desk: desk.comparing), **QUIET)
         parts.ablate.start.click(
             self._ablate, inputs=[parts.word], outputs=[*parts.ablate.outputs(), parts.ablated], **FOLLOWED
         )
-        parts.ablate.stop.click(self._stop_ablating, **QUIET)
+        parts.ablate.stop.click(self._stops(lambda desk: desk.ablating), **QUIET)
         parts.lock_in.start.click(
             self._lock_in, inputs=[parts.rivals], outputs=[*parts.lock_in.outputs(), parts.locked], **FOLLOWED
         )
-        parts.lock_in.stop.click(self._stop_locking, **QUIET)
+        parts.lock_in.stop.click(self._stops(lambda desk: desk.locking), **QUIET)
         parts.other_bundled.input(
             self._compare_bundled, inputs=[parts.other_bundled], outputs=[parts.compared, *parts.compare.outputs()],
             **QUIET,
@@ -173,10 +187,13 @@ class InsidePage(Page):
                 continue
             saved, problem = self._saved(step.value.trace)
             self.desks.change(session, recording=replace(step, value=None))
-            desk = self._put(session, step.value.trace, saved, problem)
-            yield merged(
-                self._record_bar(desk, say), self._shown(desk, say), {self.parts.bundled: gr.update(value=None)}
-            )
+            yield self._record_bar(self._put(session, step.value.trace, saved, problem), say)
+
+    def _show_recorded(self, request: gr.Request) -> Updates:
+        desk = self.desks.of(session_of(request))
+        if desk.recording.view.phase is not RunPhase.DONE:
+            return unchanged()
+        return self._shown(desk, self.readers.translator(request)) | {self.parts.bundled: gr.update(value=None)}
 
     def _saved(self, trace: Trace) -> tuple[Path | None, UserError | None]:
         """Keep a recording in the outputs folder, where the download button may fetch it."""
@@ -193,17 +210,11 @@ class InsidePage(Page):
             return None, UserError("error.trace_not_saved", file=str(path), reason=error.strerror or str(error))
         return path, None
 
-    def _stop_recording(self, request: gr.Request) -> None:
-        stop_job(self.studio, self.desks.of(session_of(request)).recording, owner_of(request))
+    def _stops(self, job: Callable[[InsideDesk], JobStep[Any]]) -> Callable[[gr.Request], None]:
+        def stop(request: gr.Request) -> None:
+            stop_job(self.studio, job(self.desks.of(session_of(request))), owner_of(request))
 
-    def _stop_comparing(self, request: gr.Request) -> None:
-        stop_job(self.studio, self.desks.of(session_of(request)).comparing, owner_of(request))
-
-    def _stop_ablating(self, request: gr.Request) -> None:
-        stop_job(self.studio, self.desks.of(session_of(request)).ablating, owner_of(request))
-
-    def _stop_locking(self, request: gr.Request) -> None:
-        stop_job(self.studio, self.desks.of(session_of(request)).locking, owner_of(request))
+        return stop
 
     @never_silent
     def _ablate(self, word: int | None, request: gr.Request) -> Iterator[Updates]:
@@ -278,7 +289,7 @@ class InsidePage(Page):
             parts.locked: "",
             parts.word: gr.update(
                 choices=[(word, number) for number, word in enumerate(desk.trace.header.words)],
-                value=_longest(desk.trace),
+                value=longest_word(desk.trace),
             ),
             parts.other_bundled: gr.update(value=None),
             **self._other_form(asked),
@@ -342,7 +353,12 @@ class InsidePage(Page):
             if step.value is None:
                 yield self._compare_bar(self.desks.change(session, comparing=step), say)
                 continue
-            updates = self._compared(session, step.value.trace)
+            try:
+                updates = self._compared(session, step.value.trace)
+            except UserError as error:
+                desk = self.desks.change(session, comparing=JobStep(RunView(RunPhase.FAILED, error=error)))
+                yield self._compare_bar(desk, say)
+                return
             desk = self.desks.change(session, comparing=replace(step, value=None))
             yield merged(self._compare_bar(desk, say), updates, self._other_form(asked))
 
@@ -377,12 +393,6 @@ class InsidePage(Page):
 
     def _compare_bar(self, desk: InsideDesk, say: Translator) -> Updates:
         return self.parts.compare.show(desk.comparing.view, say)
-
-
-def _longest(trace: Trace) -> int | None:
-    """The number of the longest word: most often what the prompt is about."""
-    words = trace.header.words
-    return max(range(len(words)), key=lambda number: len(words[number]), default=None)
 
 
 def _problem(desk: InsideDesk, say: Translator) -> str:

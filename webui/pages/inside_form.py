@@ -12,6 +12,7 @@ from gradio.blocks import Block
 from webui.diffusion.bundled import bundled_traces
 from webui.diffusion.request import GenerateLimits, GenerateRequest
 from webui.diffusion.samplers import SAMPLERS
+from webui.diffusion.trace import Trace
 from webui.i18n import Translator
 from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.create_form import default_request
@@ -127,9 +128,8 @@ def build_parts(
     diagram = _browser_part(page, "inside-diagram", "mountDiagram(element, props, watch)")
     with gr.Column(elem_id="inside-scrubber"):
         scrubber = _browser_part(page, "inside-scrubber-part", "mountScrubber(element, props, watch)")
-    viewer = _browser_part(
-        page, "inside-viewer", 'mountViewer(element, props, watch, (wish) => trigger("again", wish))'
-    )
+    wishes = ", ".join(f'(wish) => trigger("{event}", wish)' for event in ("again", "resume"))
+    viewer = _browser_part(page, "inside-viewer", f"mountViewer(element, props, watch, {wishes})")
     with page.make(gr.Accordion, {"label": "inside.ablation"}, open=True, elem_id="inside-ablation"):
         page.make(gr.Markdown, {"value": "inside.ablation.about"})
         word = page.make(gr.Dropdown, {"label": "inside.ablation.word"}, choices=[], elem_id="inside-word")
@@ -207,6 +207,12 @@ def form_values(request: GenerateRequest) -> dict[str, Any]:
         "sampler": request.sampler, "steps": request.steps, "guidance_scale": request.guidance_scale,
         "width": request.width, "height": request.height, "seed": request.seed,
     }  # fmt: skip
+
+
+def longest_word(trace: Trace) -> int | None:
+    """The number of the longest word: most often what the prompt is about."""
+    words = trace.header.words
+    return max(range(len(words)), key=lambda number: len(words[number]), default=None)
 
 
 def _browser_part(page: Localizer, name: str, mount: str) -> gr.HTML:

@@ -322,9 +322,13 @@ class LatentsPage(Page):
         if latent is None or subject is None:
             words = element("p", text(say.text("latents.subject.none")), class_="score-hint")
             return {editor.subject: words}
-        key = "latents.subject.picture" if subject.call is None else "latents.subject.step"
+        said = (
+            say.text("latents.subject.picture")
+            if subject.call is None
+            else say.text("latents.subject.step", call=subject.call + 1)
+        )
         return {
-            editor.subject: element("p", text(say.text(key, call=subject.call)), class_="score-hint"),
+            editor.subject: element("p", text(said), class_="score-hint"),
             editor.canvas: _canvas(desk, say),
             editor.edits: render_edits(desk.edits.done, len(desk.edits.undone), say),
             editor.channels: render_channels(latent, say) if desk.edits.done else "",

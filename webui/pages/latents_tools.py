@@ -14,6 +14,7 @@ from gradio.blocks import Block
 from webui.diffusion.animation import ANIMATION_FORMATS, animate
 from webui.diffusion.forward_diffusion import add_noise, noise_point, seeded_noise
 from webui.diffusion.latent_edits import EditHistory
+from webui.diffusion.trace import Trace
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, RunBar, follow_job, stop_job
@@ -39,6 +40,7 @@ from webui.tasks.latents import (
     interpolate_seeds,
     open_recording,
     record,
+    recording_of_trace,
     request_to_draw,
     resume,
 )
@@ -106,11 +108,11 @@ class LatentTools:
         run.record.start.click(
             self._record,
             inputs=[run.prompt, run.seed, run.steps, run.sampler, self.form.model],
-            outputs=[*run.record.outputs(), *self._run_outputs()],
+            outputs=self.receive_outputs(),
             **followed,
         )
         run.file.upload(
-            self._open, inputs=[run.file], outputs=[*run.record.outputs(), *self._run_outputs()], preprocess=False,
+            self._open, inputs=[run.file], outputs=self.receive_outputs(), preprocess=False,
             **followed,
         )  # fmt: skip
         run.call.input(self._choose, inputs=[run.call], outputs=[run.strip], **QUIET)
@@ -256,7 +258,20 @@ class LatentTools:
             path = Path(str(listed["path"]))
             yield from self._follow_recording(lambda context: open_recording(self.studio, path, context), request)
 
-    def _follow_recording(self, work: Callable[[JobContext], Recording], request: gr.Request) -> Iterator[Updates]:
+    def receive(self, trace: Trace, call: int, request: gr.Request) -> Iterator[Updates]:
+        """A recorded run from another page, and which of its U-Net calls (from 0) to go on from."""
+        yield from self._follow_recording(
+            lambda context: recording_of_trace(self.studio, trace, context), request, wanted=call
+        )
+
+    def receive_outputs(self) -> list[Block]:
+        """Everything that `receive` changes."""
+        return [*self.run.record.outputs(), *self._run_outputs()]
+
+    def _follow_recording(
+        self, work: Callable[[JobContext], Recording], request: gr.Request, wanted: int | None = None
+    ) -> Iterator[Updates]:
+        """Show the run when it is there, at the call `wanted` or the last before it that can be gone on from."""
         bar, session = self.run.record, session_of(request)
         for step in follow_job(self.studio, work, owner_of(request)):
             say = self.readers.translator(request)
@@ -266,7 +281,8 @@ class LatentTools:
                 yield bar.show(step.view, say)
                 continue
             known = step.value.run.steps
-            desk = self.desks.change(session, recording=step, call=known[len(known) // 2], resuming=JobStep())
+            call = known[len(known) // 2] if wanted is None else max(each for each in known if each <= wanted)
+            desk = self.desks.change(session, recording=step, call=call, resuming=JobStep())
             yield merged(bar.show(step.view, say, _about(step.value, say)), self._recorded(desk, say))
 
     def _choose(self, call: object, request: gr.Request) -> Updates:
@@ -319,7 +335,7 @@ class LatentTools:
         if recording is None:
             return {}
         found = recording.run
-        choices = [(say.text("latents.run.step_of", call=call, t=f"{found.timesteps[call]:.0f}"), call)
+        choices = [(say.text("latents.run.step_of", call=call + 1, t=f"{found.timesteps[call]:.0f}"), call)
                    for call in found.steps]  # fmt: skip
         return {
             run.picture: render_run_picture(found.picture, found.request.seed, say),
@@ -351,11 +367,11 @@ def _outcome(edited: bool, recording: Recording) -> str:
     """The message key of what was resumed."""
     if edited:
         return "latents.run.edited"
-    return "latents.run.from_file" if recording.from_file else "latents.run.unedited"
+    return "latents.run.rounded" if recording.rounded else "latents.run.unedited"
 
 
 def _about(recording: Recording, say: Translator) -> str:
-    return say.text("latents.run.from_file") if recording.from_file else ""
+    return say.text("latents.run.rounded") if recording.rounded else ""
 
 
 def _strip(desk: LatentDesk, say: Translator) -> str:

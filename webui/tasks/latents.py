@@ -17,7 +17,7 @@ from webui.diffusion.latent_colours import LinearColours, cell_colours, fit_line
 from webui.diffusion.picture_error import PictureError, compare_pictures
 from webui.diffusion.picture_fit import FittedPicture, fit_to_limits, fit_to_size
 from webui.diffusion.request import MAX_SEED, RANDOM_SEED, GenerateRequest, with_fixed_seed
-from webui.diffusion.trace import open_trace
+from webui.diffusion.trace import Trace, open_trace
 from webui.errors import UserError
 from webui.runtime.catalog import TXT2IMG, CatalogEntry
 from webui.runtime.jobs import JobContext
@@ -35,6 +35,7 @@ T = TypeVar("T")
 MIN_FRAMES: Final = 2
 MAX_FRAMES: Final = 24
 _BYTES_PER_PIXEL: Final = 4 * 256 * 4  # as txt2img's decoder; encoding takes less
+_CHANNELS: Final = 4
 _PHASE: Final = "phase.latents"
 
 
@@ -50,6 +51,14 @@ class EncodeRequest:
     model: str = "emoji"
     other: PictureFile | None = None
     keep_size: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodeRequest:
+    """A latent (4, H/8, W/8) float32, scaled as the U-Net gets it, for a model's VAE."""
+
+    latent: np.ndarray
+    model: str = "emoji"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,11 +124,14 @@ class Guess:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recording:
-    """A run that can be resumed, and the linear map that shows its latents."""
+    """A run that can be resumed, and the linear map that shows its latents.
+
+    `rounded` says that it comes from a trace, whose predictions are kept in 16 bits.
+    """
 
     run: RecordedRun
     colours: LinearColours
-    from_file: bool = False
+    rounded: bool = False
 
 
 def encode(studio: Studio, request: EncodeRequest, context: JobContext) -> EncodedPicture:
@@ -158,6 +170,22 @@ def encode(studio: Studio, request: EncodeRequest, context: JobContext) -> Encod
         )
 
     return _with_pipe(studio, entry, width * height, work, context)
+
+
+def check_encode(studio: Studio, request: EncodeRequest) -> None:
+    """What can be checked before a model is loaded. Raises UserError."""
+    studio.catalog.find(request.model, TXT2IMG)
+    request.picture.read(_picture_limits(studio))
+
+
+def check_decode(studio: Studio, request: DecodeRequest) -> None:
+    """What can be checked before a model is loaded. Raises UserError."""
+    entry = studio.catalog.find(request.model, TXT2IMG)
+    latent, limit = request.latent, studio.settings.limits.max_side // entry.size_multiple
+    if latent.ndim != 3 or latent.shape[0] != _CHANNELS or max(latent.shape[1:]) > limit:
+        raise UserError("error.latent_shape", shape=" × ".join(map(str, latent.shape)), limit=limit)
+    if not np.isfinite(latent).all():
+        raise UserError("error.latent_not_finite")
 
 
 def decode(studio: Studio, model: str, latent: np.ndarray, context: JobContext) -> np.ndarray:
@@ -247,14 +275,18 @@ def record(studio: Studio, request: GenerateRequest, context: JobContext) -> Rec
 
 def open_recording(studio: Studio, path: Path, context: JobContext) -> Recording:
     """A trace file as a run that can be resumed, with the model that it names. Raises UserError for what it is not."""
-    trace = open_trace(path)
+    return recording_of_trace(studio, open_trace(path), context)
+
+
+def recording_of_trace(studio: Studio, trace: Trace, context: JobContext) -> Recording:
+    """A trace as a run that can be resumed, by the model that it names. Raises UserError for a run that was stopped."""
     entry = studio.catalog.find(trace.header.request.model, TXT2IMG)
 
     def work(pipe: StableDiffusionPipeline) -> Recording:
         from webui.diffusion.denoise import run_from_trace
 
         chart = studio.previews.of(entry.key(), pipe)
-        return Recording(run_from_trace(pipe, trace), LinearColours(chart.factors, chart.r_squared), from_file=True)
+        return Recording(run_from_trace(pipe, trace), LinearColours(chart.factors, chart.r_squared), rounded=True)
 
     return _with_pipe(studio, entry, 0, work, context)
 
@@ -337,9 +369,13 @@ def _read(
     studio: Studio, picture: PictureFile, fit: Callable[..., FittedPicture]
 ) -> tuple[FittedPicture, tuple[Note, ...]]:
     """The picture, upright, on white and in 8 bits, made to fit."""
-    limits = PictureLimits(studio.settings.max_upload_mb << 20, studio.settings.score_limits.max_picture_pixels)
+    limits = _picture_limits(studio)
     with opened(picture.name, picture.read(limits), limits, MemoryGate()) as found:
         return fit(found.image), found.notes
+
+
+def _picture_limits(studio: Studio) -> PictureLimits:
+    return PictureLimits(studio.settings.max_upload_mb << 20, studio.settings.score_limits.max_picture_pixels)
 
 
 def _pixels(entry: CatalogEntry, latent: np.ndarray) -> int:

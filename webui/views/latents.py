@@ -238,7 +238,7 @@ def render_run_strip(
     figures = []
     for call in steps:
         sample = samples[call] / max(1.0, float(samples[call].std()))
-        caption = say.text("latents.run.step", call=call)
+        caption = say.text("latents.run.step", call=call + 1)
         source = colour_png(colours.picture(sample))
         figures.append(_picture(source, caption, caption, cells=True, marked=call == chosen))
     hint = element("p", text(say.text("latents.run.strip")), class_="score-hint")
