@@ -110,8 +110,7 @@ class InsidePage(Page):
     def record_on(self, listen: Callable[..., Any]) -> None:
         """Record what the form asks for on an event (`button.click`, or `then` of an earlier one).
 
-        The run itself comes in an event of its own: were the viewer among the outputs of every step, Gradio would go
-        through all it holds each time, and the page would answer to nothing, not to Stop either.
+        The run comes in an event of its own: Gradio goes through all that an output holds at every message.
         """
         listen(
             self._record,
