@@ -6,7 +6,11 @@
     "inside.place.top_left", "inside.place.top", "inside.place.top_right", "inside.place.left", "inside.place.middle", "inside.place.right",
     "inside.place.bottom_left", "inside.place.bottom", "inside.place.bottom_right",
   ];
-  const READINGS = ["competing", "plain", "share"];
+  const READINGS = {
+    competing: ["inside.words.reading.competing", "inside.words.about.competing"],
+    plain: ["inside.words.reading.plain", "inside.words.about.plain"],
+    share: ["inside.words.reading.share", "inside.words.about.share"],
+  };
   const choices = { chip: null, reading: "competing", summed: true, own: false, special: false, threshold: 0.4, cell: null };
 
   const chipName = (chip) => {
@@ -111,7 +115,7 @@
       if (!run.picture) window.diffuscopeInside.put(base, run.colours("x0", shared.call));
       outline.setAttribute("d", contour(map, w, h, choices.threshold * own.top));
       scale.set(top);
-      about.textContent = say(choices.reading === "competing" && chips.length < 2 ? "inside.words.alone" : `inside.words.about.${choices.reading}`);
+      about.textContent = say(choices.reading === "competing" && chips.length < 2 ? "inside.words.alone" : READINGS[choices.reading][1]);
       const values = { word: chipName(chips[at]), peak: number(own.top), place: own.place, area: own.area, threshold: Math.round(choices.threshold * 100) };
       caption.textContent = say("inside.words.map", values);
       frame.setAttribute("aria-label", caption.textContent);
@@ -132,8 +136,8 @@
     const special = specials.querySelector("input");
     special.disabled = choices.reading === "competing";
     const about = make("p", { class: "inside-note", id: "inside-reading-about", "aria-live": "polite" });
-    const readings = make("div", { class: "inside-switches", role: "radiogroup", "aria-label": say("inside.words.reading") }, make("span", { class: "inside-label" }, say("inside.words.reading")), READINGS.map((name) => make("label", { class: "inside-toggle" },
-      make("input", { type: "radio", name: "inside-reading", value: name, checked: name === choices.reading, change: () => { choices.reading = name; redraw(); } }), make("span", {}, say(`inside.words.reading.${name}`)))));
+    const readings = make("div", { class: "inside-switches", role: "radiogroup", "aria-label": say("inside.words.reading") }, make("span", { class: "inside-label" }, say("inside.words.reading")), Object.entries(READINGS).map(([name, [title]]) => make("label", { class: "inside-toggle" },
+      make("input", { type: "radio", name: "inside-reading", value: name, checked: name === choices.reading, change: () => { choices.reading = name; redraw(); } }), make("span", {}, say(title)))));
     const threshold = make("input", { type: "range", min: 0.1, max: 0.9, step: 0.05, value: choices.threshold, "aria-label": say("inside.words.threshold"), input: () => { choices.threshold = Number(threshold.value); update(); } });
     const content = [
       make("p", { class: "inside-note" }, say("inside.words.about")), bar, readings, about,
