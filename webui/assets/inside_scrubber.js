@@ -3,7 +3,7 @@
   "use strict";
   const { shared, say, make, number, put } = window.diffuscopeInside;
   const FRAMES_A_SECOND = 6;
-  const THUMBNAILS = 24;
+  const THUMBNAILS = 32;
 
   const describe = (run, call) => {
     const step = run.steps[call];
@@ -16,7 +16,7 @@
   const strip = (run) => {
     const canvas = make("canvas", { class: "inside-strip", "aria-hidden": "true" });
     const { h, w } = run.shapes;
-    const count = Math.min(THUMBNAILS, run.calls);
+    const count = THUMBNAILS; // a short run repeats its frames: fewer would be drawn out to ribbons
     Object.assign(canvas, { width: count * w, height: h });
     const one = document.createElement("canvas");
     for (let place = 0; place < count; place += 1) {
