@@ -76,7 +76,7 @@ def test_a_folder_is_indexed_and_a_result_leads_on(visitors: Visitors, album: Pa
     expect(status.locator("li")).to_contain_text("notes.png")
 
     ask(page, "a cat", "cat-0.png")
-    expect(page.locator("#search-results [role=status]")).to_contain_text("stands out")
+    expect(page.locator("#search-results [role=status]")).to_contain_text("pictures searched")
     expect(page.locator("#search-results img").first).to_have_js_property("complete", True)
     ask(page, "a cat - 2 * a cat + 3 * a dog", "dog-")
     expect(page.locator("#search-terms li")).to_have_count(3)

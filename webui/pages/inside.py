@@ -79,9 +79,9 @@ class InsidePage(Page):
         return built
 
     def arrive(self, request: gr.Request) -> Updates:
-        """Somebody comes to the tab: with nothing to look at yet, show the first of the shipped runs."""
-        names = list(bundled_traces())
-        if self.desks.of(session_of(request)).trace is not None or not names:
+        """Somebody comes to the tab: with nothing to look at yet, and none on its way, show the first shipped run."""
+        names, desk = list(bundled_traces()), self.desks.of(session_of(request))
+        if desk.trace is not None or desk.recording.view.phase.busy or not names:
             return unchanged()
         return {self.parts.bundled: gr.update(value=names[0])} | self._open_bundled(names[0], request)
 
@@ -89,10 +89,16 @@ class InsidePage(Page):
         """Everything that `arrive` changes."""
         return [self.parts.bundled, *self._shown_outputs()]
 
-    def receive(self, run: Run, selected: int) -> Updates:
-        """A picture from txt2img: its exact request, seed and size into the form."""
+    def receive(self, run: Run, selected: int, request: gr.Request) -> Updates:
+        """A picture from txt2img: its exact request, seed and size into the form, to be recorded next.
+
+        The desk waits for that recording from here on: a shipped run that opened meanwhile could come after it.
+        """
         picture = selected_picture(run, selected)
-        return unchanged() if picture is None else self.form.filled(asdict(drawn_from(picture)))
+        if picture is None:
+            return unchanged()
+        self.desks.change(session_of(request), recording=JobStep(RunView(RunPhase.WAITING)))
+        return self.form.filled(asdict(drawn_from(picture)))
 
     def receive_outputs(self) -> list[Block]:
         """Everything that `receive` changes."""
