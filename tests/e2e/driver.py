@@ -54,11 +54,7 @@ class CreateDriver:
 
     def open_tab(self, name: str) -> None:
         """Press a tab of the page; on a narrow screen Gradio folds the last ones into a menu."""
-        tab = self.page.locator("#tabs").get_by_role("tab", name=name, exact=True)
-        if not tab.is_visible():
-            self.page.locator("#tabs .overflow-menu > button").first.click()
-            tab = self.page.locator("#tabs .overflow-dropdown").get_by_text(name, exact=True).first
-        tab.click()
+        press_tab(self.page, "#tabs", name)
 
     def number(self, name: str) -> Locator:
         """The box of a numeric field, by its id: "steps", "seed", "batch-count"."""
@@ -98,3 +94,14 @@ class CreateDriver:
     def speak(self, language: str) -> None:
         """Press the language switch: "English" or "ไทย"."""
         self.page.locator("#language").get_by_text(language, exact=True).click()
+
+
+def press_tab(page: Page, tabs: str, name: str) -> None:
+    """Press one of the tabs in `tabs` once Gradio has laid them out: each is seen, or folded into a menu."""
+    tab = page.locator(tabs).get_by_role("tab", name=name, exact=True)
+    menu = page.locator(f"{tabs} .overflow-menu > button").first
+    expect(tab.or_(menu).filter(visible=True).first).to_be_visible()
+    if not tab.is_visible():
+        menu.click()
+        tab = page.locator(f"{tabs} .overflow-dropdown").get_by_text(name, exact=True).first
+    tab.click()

@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Visitors
-from tests.e2e.driver import RUN_MS
+from tests.e2e.driver import RUN_MS, press_tab
 
 TAB = {"en-US": "Latents", "th-TH": "ภายใน latent"}
 EDIT = {"en-US": "Edit", "th-TH": "แก้ไข"}
@@ -52,11 +52,7 @@ def source(page: Page, place: str, number: int = 0) -> str:
 
 def open_tab(page: Page, name: str, tabs: str = "#latents-tabs") -> None:
     """On a narrow screen Gradio folds the last tabs into a menu; the outer tabs' menu stands before the inner one's."""
-    tab = page.locator(tabs).get_by_role("tab", name=name, exact=True)
-    if not tab.is_visible():
-        page.locator(f"{tabs} .overflow-menu > button").first.click()
-        tab = page.locator(f"{tabs} .overflow-dropdown").get_by_text(name, exact=True).first
-    tab.click()
+    press_tab(page, tabs, name)
 
 
 @pytest.mark.parametrize("locale", ["en-US", "th-TH"])

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Locator, Page, expect
 
 from tests.e2e.conftest import Visitors
-from tests.e2e.driver import RUN_MS
+from tests.e2e.driver import RUN_MS, press_tab
 from tests.search.conftest import Draw, draw_pictures
 from webui.store.infotext import PNG_KEY
 
@@ -41,11 +41,7 @@ def album(draw_pictures: Draw, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def open_search(visitors: Visitors, locale: str, width: int = 1280) -> Page:
     page = visitors.visit(locale, width=width).page
-    tab = page.locator("#tabs").get_by_role("tab", name=TAB[locale], exact=True)
-    if not tab.is_visible():  # folded into a menu where the screen is narrow
-        page.locator("#tabs .overflow-menu > button").first.click()
-        tab = page.locator("#tabs .overflow-dropdown").get_by_text(TAB[locale], exact=True).first
-    tab.click()
+    press_tab(page, "#tabs", TAB[locale])
     expect(page.locator("#search-run")).to_be_visible()
     return page
 
@@ -83,7 +79,7 @@ def test_a_folder_is_indexed_and_a_result_leads_on(visitors: Visitors, album: Pa
     expect(page.locator("#search-terms")).to_contain_text("−2 a cat")
     expect(cards(page).first).to_contain_text("+1")
     page.get_by_role("button", name="Next page").click()
-    expect(page.locator(".search-pager")).to_contain_text("2 of 3")
+    expect(page.locator(".search-pager")).to_contain_text(re.compile(r"2 of \d"))
 
     ask(page, "a cat", "cat-0.png")
     cards(page).first.click()
