@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from webui.diffusion.latent_edits import EditHistory, Region, apply_edits
 from webui.errors import UserError
 from webui.pages.clip_run import JobStep
+from webui.pages.session_desks import SessionDesks
 from webui.vision.pictures import PictureFile
 
 if TYPE_CHECKING:
@@ -65,28 +64,8 @@ class LatentDesk:
         return apply_edits(self.subject.latent, self.edits.done, self.subject.other)
 
 
-class LatentDesks:
+class LatentDesks(SessionDesks[LatentDesk]):
     """The desk of each session, at most `MAX_DESKS`, those used longest ago cleared first; safe from any thread."""
 
     def __init__(self) -> None:
-        self._desks: OrderedDict[str, LatentDesk] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, session: str) -> LatentDesk:
-        """The session's desk; an empty one for a session that has none."""
-        with self._lock:
-            return self._desks.get(session, LatentDesk())
-
-    def change(self, session: str, **fields: Any) -> LatentDesk:
-        """Put `fields` on the session's desk and leave the rest as it is."""
-        with self._lock:
-            desk = replace(self._desks.pop(session, LatentDesk()), **fields)
-            self._desks[session] = desk
-            while len(self._desks) > MAX_DESKS:
-                self._desks.popitem(last=False)
-            return desk
-
-    def forget(self, session: str) -> None:
-        """The session's page has closed."""
-        with self._lock:
-            self._desks.pop(session, None)
+        super().__init__(LatentDesk, MAX_DESKS)

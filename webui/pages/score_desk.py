@@ -6,14 +6,13 @@ every page that was ever opened: the desks used longest ago are cleared first.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from webui.clip.request import CellRequest, ScoreRequest
 from webui.errors import UserError
 from webui.pages.clip_run import JobStep
+from webui.pages.session_desks import SessionDesks
 from webui.vision.pictures import PictureFile
 
 if TYPE_CHECKING:
@@ -77,28 +76,8 @@ class Desk:
         return CellRequest(self.request.pictures[source], self.result.texts[words], self.request.model)
 
 
-class Desks:
+class Desks(SessionDesks[Desk]):
     """The desk of each session, at most `MAX_DESKS`; safe from any thread."""
 
     def __init__(self) -> None:
-        self._desks: OrderedDict[str, Desk] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, session: str) -> Desk:
-        """The session's desk; an empty one for a session that has none."""
-        with self._lock:
-            return self._desks.get(session, Desk())
-
-    def change(self, session: str, **fields: Any) -> Desk:
-        """Put `fields` on the session's desk and leave the rest as it is."""
-        with self._lock:
-            desk = replace(self._desks.pop(session, Desk()), **fields)
-            self._desks[session] = desk
-            while len(self._desks) > MAX_DESKS:
-                self._desks.popitem(last=False)
-            return desk
-
-    def forget(self, session: str) -> None:
-        """The session's page has closed."""
-        with self._lock:
-            self._desks.pop(session, None)
+        super().__init__(Desk, MAX_DESKS)

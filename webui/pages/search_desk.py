@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from webui.pages.clip_run import JobStep
+from webui.pages.session_desks import SessionDesks
 from webui.search.rows import PictureRow
 
 if TYPE_CHECKING:
@@ -35,28 +34,8 @@ class SearchDesk:
         return None if self.found is None or self.chosen is None else self.found.hits[self.chosen].row
 
 
-class SearchDesks:
+class SearchDesks(SessionDesks[SearchDesk]):
     """The desk of each session, the `MAX_DESKS` used last; safe from any thread."""
 
     def __init__(self) -> None:
-        self._desks: OrderedDict[str, SearchDesk] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, session: str) -> SearchDesk:
-        """The session's desk; an empty one for a session that has none."""
-        with self._lock:
-            return self._desks.get(session, SearchDesk())
-
-    def change(self, session: str, **fields: Any) -> SearchDesk:
-        """Put `fields` on the session's desk and leave the rest as it is."""
-        with self._lock:
-            desk = replace(self._desks.pop(session, SearchDesk()), **fields)
-            self._desks[session] = desk
-            while len(self._desks) > MAX_DESKS:
-                self._desks.popitem(last=False)
-            return desk
-
-    def forget(self, session: str) -> None:
-        """The session's page has closed."""
-        with self._lock:
-            self._desks.pop(session, None)
+        super().__init__(SearchDesk, MAX_DESKS)

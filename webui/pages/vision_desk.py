@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from webui.pages.clip_run import JobStep
+from webui.pages.session_desks import SessionDesks
 from webui.vision.labels import LabelSet
 from webui.vision.pictures import PictureFile
 
@@ -38,28 +37,8 @@ class VisionDesk:
     explaining: JobStep[ExplainedClass] = field(default_factory=JobStep)
 
 
-class VisionDesks:
+class VisionDesks(SessionDesks[VisionDesk]):
     """The desk of each session, at most `MAX_DESKS`; safe from any thread."""
 
     def __init__(self) -> None:
-        self._desks: OrderedDict[str, VisionDesk] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, session: str) -> VisionDesk:
-        """The session's desk; an empty one for a session that has none."""
-        with self._lock:
-            return self._desks.get(session, VisionDesk())
-
-    def change(self, session: str, **fields: Any) -> VisionDesk:
-        """Put `fields` on the session's desk and leave the rest as it is."""
-        with self._lock:
-            desk = replace(self._desks.pop(session, VisionDesk()), **fields)
-            self._desks[session] = desk
-            while len(self._desks) > MAX_DESKS:
-                self._desks.popitem(last=False)
-            return desk
-
-    def forget(self, session: str) -> None:
-        """The session's page has closed."""
-        with self._lock:
-            self._desks.pop(session, None)
+        super().__init__(VisionDesk, MAX_DESKS)
