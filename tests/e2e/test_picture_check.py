@@ -15,6 +15,10 @@ PROMPTS = {"en-US": "a cat on a blue background", "th-TH": "แมว พื้�
 BUTTON = {"en-US": "Check my picture", "th-TH": load_messages().text("th", "check.run")}
 SEEN = {"en-US": ("cat", "is seen", "blue"), "th-TH": ("แมว", "พบ", "น้ำเงิน")}
 
+_FORGOTTEN_WHILE_DRAWING = """
+() => document.querySelector("#stop")?.checkVisibility() && !document.querySelector("#check-found .picture-check")
+"""
+
 
 @pytest.mark.usefixtures("emoji_suite")
 @pytest.mark.parametrize("locale", ["en-US", "th-TH"])
@@ -44,6 +48,7 @@ def test_a_drawn_picture_is_checked_by_one_click_and_then_after_every_run(
     create.page.locator("#check-always input").check()
     create.set("batch-size", 2)
     create.generate.click()
+    create.page.wait_for_function(_FORGOTTEN_WHILE_DRAWING)
     expect(found.locator(".check-card")).to_have_count(2, timeout=RUN_MS)
     before = found.inner_text()
     create.speak("English" if locale == "th-TH" else "ไทย")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import defaultdict
 from collections.abc import Iterator
 
 import gradio as gr
@@ -77,3 +78,17 @@ def test_every_event_is_private_and_only_the_run_waits_in_the_queue(studio: Stud
     assert len(drawing) == 1
     assert drawing[0].concurrency_limit is None
     assert all(function.api_visibility == "private" for function in functions if function.targets[0][1] != "unload")
+
+
+def test_no_listener_waits_behind_a_long_one(studio: Studio) -> None:
+    """Gradio's page calls the listeners of one event in turn, each when the one before has ended: work comes last."""
+    listeners = defaultdict(list)
+    for function in build_page(studio).fns.values():
+        for target in function.targets:
+            if target[0] is not None:  # what follows another event has no component
+                listeners[target].append(function)
+    shared = [functions for functions in listeners.values() if len(functions) > 1]
+    assert shared
+    for functions in shared:
+        late = [function.name for function in functions[:-1] if function.queue]
+        assert not late, f"{late} must be wired after {functions[-1].name}"

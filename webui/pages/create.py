@@ -176,6 +176,7 @@ class CreatePage(Page):
 
     def _wire_run(self) -> None:
         stage = self.stage
+        self.check.wire_forgetting()
         drawing = stage.controls.generate.click(
             self._draw,
             inputs=[stage.run],

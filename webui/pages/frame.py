@@ -302,6 +302,7 @@ def _wire_prompts(tabs: gr.Tabs, create: CreatePage, prompt: PromptPage) -> None
         lambda: gr.update(selected=_PROMPT_TAB), outputs=[tabs], **QUIET
     )
     prompt.stage.candidates.click(use, inputs=[prompt.desk], outputs=[*create.prompt_outputs(), tabs], **QUIET)
+    prompt.wire_attention()
 
 
 def _brand(say: Translator) -> str:

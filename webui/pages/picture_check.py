@@ -61,10 +61,17 @@ class PictureCheckPart(Page):
         saved = gr.BrowserState(False, storage_key=_STORAGE_KEY, secret=_STORAGE_SECRET)
         return cls(studio, readers, stage, place, bar, always, found, gr.State(JobStep()), saved)
 
+    def wire_forgetting(self) -> None:
+        """Let go of what was found when a run starts.
+
+        To be called before the run itself is wired: Gradio's page calls the listeners of one click one after the
+        other, each when the one before has ended, and what was found of the new pictures would be forgotten.
+        """
+        self.stage.controls.generate.click(self._forget, inputs=[self.step], outputs=self._outputs(), **QUIET)
+
     def wire(self, drawing: Dependency) -> None:
         """Connect the events; `drawing` is the run of the page, after which the check may follow."""
-        inputs, outputs = [self.stage.run, self.step], [*self.bar.outputs(), self.found, self.step]
-        self.stage.controls.generate.click(self._forget, inputs=[self.step], outputs=outputs, **QUIET)
+        inputs, outputs = [self.stage.run, self.step], self._outputs()
         drawing.then(self._check_if_wanted, inputs=[self.always, *inputs], outputs=outputs, **_FOLLOWED)
         self.bar.start.click(self._check, inputs=inputs, outputs=outputs, **_FOLLOWED)
         self.bar.stop.click(self._stop, inputs=[self.step], **QUIET)
@@ -96,7 +103,7 @@ class PictureCheckPart(Page):
 
     def said_again_outputs(self) -> list[Block]:
         """Everything that a check changes."""
-        return [*self.bar.outputs(), self.found, self.step]
+        return self._outputs()
 
     @never_silent
     def _check_if_wanted(
@@ -123,6 +130,9 @@ class PictureCheckPart(Page):
         """New pictures are coming: what was said of the old ones goes."""
         stop_job(self.studio, step, owner_of(request))
         return self._shown(JobStep(), self.readers.translator(request))
+
+    def _outputs(self) -> list[Block]:
+        return [*self.bar.outputs(), self.found, self.step]
 
     def _stop(self, step: JobStep[PictureCheck], request: gr.Request) -> None:
         stop_job(self.studio, step, owner_of(request))

@@ -142,14 +142,20 @@ class PromptPage(Page):
             )
         form.text.change(self._count, inputs=[form.text], outputs=[form.tokens], trigger_mode="always_last", **QUIET)
         form.stop.click(self._stop, outputs=[form.stop], **QUIET)
-        stage.candidates.click(
-            self._attend, inputs=[self.desk], outputs=[*self._outputs(), self.desk], **_FOLLOWED
-        )  # fmt: skip
         stage.preview.click(
             self._preview, inputs=[self.desk], outputs=[*self._outputs(), self.desk], **_FOLLOWED
         )  # fmt: skip
         stage.layer.input(
             self._choose_layer, inputs=[self.desk, stage.layer], outputs=[stage.table], **QUIET
+        )  # fmt: skip
+
+    def wire_attention(self) -> None:
+        """Connect the buttons that show attention, after what else listens to the candidates' clicks.
+
+        Gradio's page calls the listeners of one click one after the other, each when the one before has ended.
+        """
+        self.stage.candidates.click(
+            self._attend, inputs=[self.desk], outputs=[*self._outputs(), self.desk], **_FOLLOWED
         )  # fmt: skip
 
     def _rewriting(self, family: str, task: PromptTask) -> Callable[..., Iterator[Updates]]:
