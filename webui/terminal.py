@@ -51,6 +51,7 @@ class TerminalPictures:
     seconds: float
     stopped: bool
     translation: Translation | None = None
+    notices: tuple[str, ...] = ()
 
 
 def draw_in_terminal(
@@ -69,7 +70,7 @@ def draw_in_terminal(
         gallery = studio.gallery if out is None else Gallery(out.absolute())
         drawn = _draw(replace(studio, gallery=gallery), request, say)
         paths = tuple((picture.path, picture.seed) for picture in drawn.pictures)
-        return TerminalPictures(paths, drawn.request, drawn.seconds, drawn.stopped, drawn.translation)
+        return _left_by(drawn, paths)
 
 
 def score_in_terminal(settings: Settings, request: ScoreRequest, say: Translator) -> ScoreResult:
@@ -188,7 +189,13 @@ def _draw_to_file(studio: Studio, request: GenerateRequest, out: Path, say: Tran
             path = out if one else out.with_stem(f"{out.stem}-{number}")
             picture.path.replace(path)
             pictures.append((path, picture.seed))
-    return TerminalPictures(tuple(pictures), drawn.request, drawn.seconds, drawn.stopped, drawn.translation)
+    return _left_by(drawn, tuple(pictures))
+
+
+def _left_by(drawn: DrawnPictures, pictures: tuple[tuple[Path, int], ...]) -> TerminalPictures:
+    return TerminalPictures(
+        pictures, drawn.request, drawn.seconds, drawn.stopped, drawn.translation, drawn.notices
+    )  # fmt: skip
 
 
 def _draw(studio: Studio, request: GenerateRequest, say: Translator) -> DrawnPictures:

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import html
 import threading
 from typing import Any
 
 import pytest
+import torch
 
+from webui.i18n import LANGUAGES
 from webui.pages import create_run
 from webui.pages.create_run import Run, follow_run
+from webui.runtime.catalog import TXT2IMG
 from webui.runtime.jobs import JobContext
 from webui.store.infotext import read_infotext
 from webui.studio import Studio
 from webui.tasks.txt2img import DrawnPictures
-from webui.views.run import RunPhase
+from webui.views.run import RunPhase, render_status
 
 FORM: dict[str, object] = {"prompt": "a cat", "model": "tiny", "steps": 3, "seed": 5, "batch_count": 2}
 
@@ -30,6 +34,23 @@ def test_a_run_shows_its_steps_and_ends_with_saved_pictures(studio: Studio) -> N
     assert steps
     assert steps == sorted(steps)
     assert not last.view.previews
+
+
+def test_what_was_done_for_want_of_memory_is_said(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    with studio.manager.use(studio.catalog.find("tiny", TXT2IMG).key()) as pipe:
+        decode, refusals = pipe.vae.decode, iter([torch.OutOfMemoryError("CUDA out of memory.")])
+
+        def refuse_once(*arguments: Any, **options: Any) -> Any:
+            for refusal in refusals:
+                raise refusal
+            return decode(*arguments, **options)
+
+        monkeypatch.setattr(pipe.vae, "decode", refuse_once)
+    last = list(follow_run(studio, FORM, "me"))[-1]
+    assert last.view.phase is RunPhase.DONE
+    for language in LANGUAGES:
+        say = studio.messages.translator(language)
+        assert html.escape(say.text("memory.sliced_and_tiled")) in render_status(last.view, say)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ def add_generate(app: typer.Typer, say: Translator) -> None:
             written = say.text("cli.generate.translated", model=drawn.translation.model, text=drawn.translation.text)
             for line in (written, *translation_remarks(drawn.translation, say)):
                 typer.echo(line, err=True)
+        for notice in drawn.notices:
+            typer.echo(say.text(notice), err=True)
         if as_json:
             pictures = [{"path": str(path), "seed": seed} for path, seed in drawn.pictures]
             answer = {"parameters": asdict(drawn.request), "seconds": round(drawn.seconds, 3), "pictures": pictures}

@@ -90,7 +90,7 @@ def _ended(run: Run, job: Job[DrawnPictures]) -> Run:
     except Exception:  # noqa: BLE001
         return replace(run, view=replace(view, phase=RunPhase.FAILED))
     phase = RunPhase.STOPPED if drawn.stopped else RunPhase.DONE
-    view = replace(view, phase=phase, finished=len(drawn.pictures), seconds=drawn.seconds)
+    view = replace(view, phase=phase, finished=len(drawn.pictures), seconds=drawn.seconds, notices=drawn.notices)
     return replace(run, view=view, pictures=drawn.pictures)
 
 

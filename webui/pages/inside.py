@@ -191,7 +191,8 @@ class InsidePage(Page):
                 yield self._record_bar(self.desks.change(session, recording=step), say)
                 continue
             saved, problem = self._saved(step.value.trace)
-            self.desks.change(session, recording=replace(step, value=None))
+            view = replace(step.view, notices=step.value.notices)
+            self.desks.change(session, recording=replace(step, view=view, value=None))
             yield self._record_bar(self._put(session, step.value.trace, saved, problem), say)
 
     def _show_recorded(self, request: gr.Request) -> Updates:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from webui.i18n import Translator
-from webui.views.markup import element, text
-from webui.views.run import RunPhase, RunView, render_problem, render_status
+from webui.views.run import RunPhase, RunView, render_outcome, render_problem, render_status
 
 
 def render_job(view: RunView, say: Translator, done: str = "") -> str:
@@ -13,5 +12,4 @@ def render_job(view: RunView, say: Translator, done: str = "") -> str:
         return render_problem(view, say)
     if view.phase.busy:
         return render_status(view, say)
-    words = say.text("score.stopped") if view.phase is RunPhase.STOPPED else done
-    return element("div", text(words), class_="status", role="status") if words else ""
+    return render_outcome(view, say.text("score.stopped") if view.phase is RunPhase.STOPPED else done, say)

@@ -35,7 +35,8 @@ class RunView:
 
     `position` counts the jobs ahead in the queue; `previews` are JPEGs of the predicted x0, one
     for each picture that is being drawn; `finished` of `wanted`
-    pictures are saved; `error` is None for a failure that is a defect of ours.
+    pictures are saved; `error` is None for a failure that is a defect of ours; `notices` are message keys that say
+    what was done to fit the run into the memory.
     """
 
     phase: RunPhase = RunPhase.IDLE
@@ -47,6 +48,7 @@ class RunView:
     seconds: float = 0.0
     stopping: bool = False
     error: UserError | None = None
+    notices: tuple[str, ...] = ()
 
 
 def render_preview(view: RunView, say: Translator) -> str:
@@ -76,7 +78,7 @@ def render_status(view: RunView, say: Translator) -> str:
     if view.phase in (RunPhase.IDLE, RunPhase.FAILED):
         return ""
     if not view.phase.busy:
-        return element("div", text(_outcome(view, say)), class_="status", role="status")
+        return render_outcome(view, _outcome(view, say), say)
     fraction = _fraction(view.progress)
     bar = element(
         "div",
@@ -89,6 +91,12 @@ def render_status(view: RunView, say: Translator) -> str:
         aria_label=say.text("create.progress"),
     )
     return element("div", element("div", *_busy_words(view, say), class_="status-words"), bar, class_="status")
+
+
+def render_outcome(view: RunView, words: str, say: Translator) -> str:
+    """How a run ended, in `words`, and what was done to fit it into the memory."""
+    said = " ".join([words, *map(say.text, view.notices)])
+    return element("div", text(said), class_="status", role="status") if words else ""
 
 
 def _figure(jpegs: tuple[bytes, ...], say: Translator) -> str:
