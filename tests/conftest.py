@@ -21,6 +21,7 @@ EMOJI = ROOT / "models" / "emoji"
 os.environ.update(
     GRADIO_ANALYTICS_ENABLED="False",
     HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HOME=str(ROOT / ".pytest_cache" / "no-hub"),  # what its owner has downloaded is no part of a test
     HF_HUB_OFFLINE="1",
     LC_ALL="C.UTF-8",
     PYTHONUTF8="1",

@@ -8,12 +8,12 @@ from webui.clip.cache import EmbeddingCache
 from webui.diffusion.previews import PreviewMaps
 from webui.diffusion.prompt import PromptTokenizers
 from webui.i18n import Messages, load_messages
-from webui.runtime.catalog import Catalog
+from webui.runtime.catalog import Catalog, open_catalog
 from webui.runtime.jobs import JobQueue
 from webui.runtime.manager import ModelManager
 from webui.runtime.memory import GIB
 from webui.search.service import PictureSearch
-from webui.settings import Settings, bundled_models_dir
+from webui.settings import Settings
 from webui.store.gallery import Gallery
 from webui.vision.pictures import PictureLimits
 
@@ -41,7 +41,7 @@ class Studio:
 
 def open_studio(settings: Settings) -> Studio:
     """Make the services for `settings`; close the studio when done."""
-    catalog = Catalog(settings.models_dir, bundled_models_dir())
+    catalog = open_catalog(settings)
     budget = settings.memory_budget_gb
     manager = ModelManager(catalog.roots, None if budget is None else int(budget * GIB))
     if settings.idle_unload_minutes > 0:

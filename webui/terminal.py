@@ -22,6 +22,7 @@ from webui.errors import UserError
 from webui.i18n import Translator
 from webui.runtime.catalog import VIT, CatalogEntry
 from webui.runtime.jobs import Job, JobCancelled, JobContext, Progress
+from webui.runtime.known import KnownModel
 from webui.settings import Settings
 from webui.store.gallery import Gallery
 from webui.studio import Studio, open_studio
@@ -147,8 +148,28 @@ def model_as_json(entry: CatalogEntry, say: Translator) -> dict[str, Any]:
         "size_bytes": entry.size_bytes,
         "licences": entry.licence.splitlines(),
         "bundled": entry.bundled,
+        "downloaded": True,
         "languages": list(entry.languages),
         "problem": say.error(entry.problem) if entry.problem else None,
+    }
+
+
+def known_as_json(model: KnownModel, partial_bytes: int) -> dict[str, Any]:
+    """One element of `diffuscope models --json` for a model that is known by name and not on this machine."""
+    return {
+        "id": model.id,
+        "task": model.task,
+        "title": model.title,
+        "folder": None,
+        "size_bytes": model.download_bytes,
+        "licences": [model.licence] if model.licence else [],
+        "bundled": False,
+        "downloaded": False,
+        "partial_bytes": partial_bytes,
+        "loadable": model.loadable,
+        "commercial_use": model.commercial_use,
+        "languages": list(model.languages),
+        "problem": None,
     }
 
 

@@ -1,33 +1,114 @@
-"""`diffuscope models`: what is on this machine."""
+"""`diffuscope models`: what is on this machine, and what could be."""
 
 from __future__ import annotations
 
+import inspect
 import json
+from typing import Any
 
 import typer
 
-from webui.commands.command import command
+from webui.commands.command import CONTEXT, command, declare, global_flags
 from webui.i18n import Translator
-from webui.settings import Settings
+from webui.settings import Settings, load_settings
 
 
 def add_models(app: typer.Typer, say: Translator) -> None:
-    """Add the command."""
+    """Add the group of commands; without a subcommand it lists."""
+    group = typer.Typer(
+        help=say.text("cli.models"),
+        epilog=say.text("cli.exit_codes"),
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    flags = global_flags(say)
 
-    @command(app, say, "cli.models")
-    def models(
+    def models(context: typer.Context, as_json: bool, **values: Any) -> None:
+        said = {name: value for name, value in values.items() if value is not None}
+        context.obj = {**(context.obj or {}), **said}
+        if context.invoked_subcommand is None:
+            _list(load_settings(**context.obj), say, as_json)
+
+    json_flag = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=_json_flag(say), annotation=bool)
+    declare(models, [CONTEXT, json_flag, *(flag.parameter(name) for name, flag in flags.items())])
+    group.callback(invoke_without_command=True)(models)
+    _add_list(group, say)
+    _add_show(group, say)
+    app.add_typer(group, name="models")
+
+
+def _json_flag(say: Translator) -> Any:
+    return typer.Option(False, "--json", help=say.text("cli.json"))
+
+
+def _add_list(group: typer.Typer, say: Translator) -> None:
+    @command(group, say, "cli.models.list")
+    def list_models(settings: Settings, as_json: bool = _json_flag(say)) -> None:
+        _list(settings, say, as_json)
+
+
+def _add_show(group: typer.Typer, say: Translator) -> None:
+    @command(group, say, "cli.models.show")
+    def show(
         settings: Settings,
-        as_json: bool = typer.Option(False, "--json", help=say.text("cli.json")),
+        model: str = typer.Argument(metavar="ID", help=say.text("cli.models.id")),
+        as_json: bool = _json_flag(say),
     ) -> None:
-        from webui.runtime.catalog import Catalog
-        from webui.settings import bundled_models_dir
+        from webui.errors import UserError
+        from webui.runtime.catalog import open_catalog
+        from webui.runtime.known import known_models
         from webui.terminal import describe_model, model_as_json
+        from webui.views.models import known_facts
 
-        entries = Catalog(settings.models_dir, bundled_models_dir()).entries()
+        local = [entry for entry in open_catalog(settings).entries() if entry.id == model]
+        known = [each for each in known_models() if each.id == model]
+        if not local and not known:
+            raise UserError("error.models_unknown", id=model[:100])
         if as_json:
-            typer.echo(json.dumps([model_as_json(entry, say) for entry in entries], ensure_ascii=False, indent=2))
+            answer = {
+                "local": [model_as_json(entry, say) for entry in local],
+                "known": [each.model_dump(mode="json") | {"loadable": each.loadable} for each in known],
+            }
+            typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
             return
-        if not entries:
-            typer.echo(say.text("cli.models.none", folder=settings.models_dir))
-        for entry in entries:
+        for entry in local:
             typer.echo(describe_model(entry, say))
+        for each in known:
+            typer.echo(f"{each.id}  {each.title}")
+            for name, value in known_facts(each, say):
+                typer.echo(f"    {name}: {value}")
+        if not local:
+            typer.echo(say.text("cli.models.not_downloaded", id=model))
+
+
+def _list(settings: Settings, say: Translator, as_json: bool) -> None:
+    """The models on this machine, then those that are known by name and not here."""
+    from webui.runtime.catalog import open_catalog
+    from webui.runtime.hub_cache import cached_models, hub_cache_dir
+    from webui.runtime.known import known_models
+    from webui.runtime.memory import format_bytes
+    from webui.terminal import describe_model, known_as_json, model_as_json
+    from webui.views.models import licence_words, size_words
+
+    entries = open_catalog(settings).entries()
+    here = {entry.id for entry in entries}
+    begun = {each.repo: each.partial_bytes for each in cached_models(hub_cache_dir())}
+    others = [model for model in known_models() if model.id not in here]
+    if as_json:
+        listed = [model_as_json(entry, say) for entry in entries]
+        listed += [known_as_json(model, begun.get(model.id, 0)) for model in others]
+        typer.echo(json.dumps(listed, ensure_ascii=False, indent=2))
+        return
+    if not entries:
+        typer.echo(say.text("cli.models.none", folder=settings.models_dir))
+    for entry in entries:
+        typer.echo(describe_model(entry, say))
+    typer.echo(f"\n{say.text('cli.models.others')}")
+    for model in others:
+        line = f"{model.id}  [{model.task}]  {size_words(model.download_bytes, say)}  {licence_words(model, say)}"
+        if not model.loadable:
+            line += f"  ({say.text('models.not_loadable', pipeline=model.pipeline)})"
+        if begun.get(model.id):
+            line += f"  ({say.text('models.begun', size=format_bytes(begun[model.id]))})"
+        typer.echo(line)

@@ -1,4 +1,4 @@
-"""What models exist on this machine: the bundled suite and the folders that people drop into their models folder.
+"""What models exist on this machine: the bundled suite, the user's models folder, and the Hugging Face cache.
 
 The catalog reads configuration files only, so that a page can list models before torch is imported. A folder that is
 broken is listed with its problem rather than hidden.
@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from webui.errors import UserError
 from webui.runtime import safety
+from webui.runtime.hub_cache import cached_models, hub_cache_dir, name_of
+from webui.settings import Settings, bundled_models_dir
 
 TXT2IMG: Final = "txt2img"
 CLIP: Final = "clip"
@@ -62,8 +64,8 @@ class ModelKey:
 
     @property
     def name(self) -> str:
-        """The folder's name, for messages."""
-        return Path(self.source).name
+        """The folder's name, or its repository's in the Hub's cache; for messages."""
+        return name_of(Path(self.source))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class CatalogEntry:
     `size_bytes` is the size on disk. `default_width` and `default_height` (pixels) are what a txt2img model was trained
     at, and every size must be a multiple of `size_multiple` (the VAE's factor); all three are 0 for other tasks.
     `guidance_scale` is what it draws best with. `problem` says why the model cannot be used; None for a good one.
-    `languages` are the prompt languages its card names, empty when it names none.
+    `languages` are the prompt languages its card names, empty when it names none. `hub` is True for what lies in the
+    Hugging Face cache.
     """
 
     id: str
@@ -91,6 +94,7 @@ class CatalogEntry:
     languages: tuple[str, ...] = ()
     parameters: int | None = None
     problem: UserError | None = None
+    hub: bool = False
 
     def key(self, dtype: str | None = None) -> ModelKey:
         """What to ask the manager for; raises the entry's problem if it has one."""
@@ -100,21 +104,22 @@ class CatalogEntry:
 
 
 class Catalog:
-    """The models in `bundled_dir` and `models_dir`, looked up anew on each call; safe from any thread.
+    """The models in `bundled_dir`, `models_dir` and the cache `hub_dir`, looked up anew on each call; thread-safe.
 
     A look is one `os.scandir` a folder; what a folder contains is read again only when one of its files has changed.
     """
 
-    def __init__(self, models_dir: Path, bundled_dir: Path) -> None:
+    def __init__(self, models_dir: Path, bundled_dir: Path, hub_dir: Path | None = None) -> None:
         self._models_dir = models_dir
         self._bundled_dir = bundled_dir
+        self._hub_dir = hub_dir
         self._known: dict[_Listing, CatalogEntry] = {}
         self._lock = threading.Lock()
 
     @property
     def roots(self) -> tuple[Path, ...]:
         """The folders that models may lie in."""
-        return (self._models_dir, self._bundled_dir)
+        return (self._models_dir, self._bundled_dir, *([self._hub_dir] if self._hub_dir else []))
 
     def entries(self, task: str | None = None) -> tuple[CatalogEntry, ...]:
         """All models, or those of one task: the bundled ones first, then the user's by name."""
@@ -147,6 +152,17 @@ class Catalog:
                     yield from self._suite_entries(folder, root)
                 elif root == self._models_dir:
                     yield from self._folder_entries(folder, root)
+        if self._hub_dir is not None:
+            yield from self._hub_entries(self._hub_dir)
+
+    def _hub_entries(self, cache: Path) -> Iterator[CatalogEntry]:
+        """What the Hub's library or this program has downloaded, as far as it is of a task known here."""
+        for cached in cached_models(cache):
+            task = _task_of(cached.folder) if cached.folder is not None else None
+            if cached.folder is not None and task is not None:
+                licence = _card_licence(cached.folder)
+                listing = _Listing(cached.repo, task, cached.repo, cached.folder, cache, licence, hub=True)
+                yield self._described(listing)
 
     def _folder_entries(self, folder: Path, root: Path) -> Iterator[CatalogEntry]:
         """The model in `folder`, or, where it holds none, those one level down ("CompVis/stable-diffusion-v1-4")."""
@@ -194,6 +210,12 @@ class _Listing:
     languages: tuple[str, ...] = ()
     parameters: int | None = None
     guidance_scale: float = USUAL_GUIDANCE_SCALE
+    hub: bool = False
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """The catalog of this machine under `settings`."""
+    return Catalog(settings.models_dir, bundled_models_dir(), hub_cache_dir())
 
 
 def _describe(listing: _Listing, size: int, revision: str) -> CatalogEntry:
@@ -209,6 +231,7 @@ def _describe(listing: _Listing, size: int, revision: str) -> CatalogEntry:
         languages=listing.languages,
         parameters=listing.parameters,
         guidance_scale=listing.guidance_scale,
+        hub=listing.hub,
     )
     try:
         safety.resolve_inside(listing.folder, (listing.root,))

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from webui import __version__
 from webui.errors import UserError
 from webui.runtime import memory
-from webui.runtime.catalog import Catalog
-from webui.settings import Settings, bundled_models_dir
+from webui.runtime.catalog import open_catalog
+from webui.settings import Settings
 
 PACKAGES: Final = (
     "gradio", "torch", "diffusers", "transformers", "accelerate", "pillow", "tokenizers", "safetensors", "numpy",
@@ -115,7 +115,7 @@ def _folder(topic: str, folder: Path) -> Finding:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    for entry in Catalog(settings.models_dir, bundled_models_dir()).entries():
+    for entry in open_catalog(settings).entries():
         size = memory.format_bytes(entry.size_bytes or 0)
         yield Finding("doctor.model", f"{entry.id} ({entry.task}), {size}", entry.problem)
 
