@@ -73,7 +73,6 @@ class CreatePage(Page):
         """Lay out the page inside the current `gr.Blocks` and wire its events."""
         defaults = form_parts.default_request(studio.catalog, page.first_language)
         limits = studio.settings.limits
-        entries = studio.catalog.entries("txt2img")
         with gr.Row(elem_id="create"):
             with gr.Column(elem_id="ask", elem_classes="card"):
                 prompt, negative_prompt, tokens, suggestions = form_parts.build_prompts(page, defaults.prompt)
@@ -87,8 +86,8 @@ class CreatePage(Page):
                 stage = build_stage(page, controls)
                 check = PictureCheckPart.build(studio, readers, page, stage)
             with gr.Column(elem_id="knobs", elem_classes="card"):
-                choices = form_parts.model_choices(entries)
-                model, about, sampler, steps, guidance = form_parts.build_sampling(page, choices, defaults, limits)
+                sampling = form_parts.build_sampling(page, studio.catalog, defaults, limits)
+                model, about, sampler, steps, guidance = sampling
                 width, height = form_parts.build_size(page, defaults)
                 seed, random_seed, last_seed = form_parts.build_seed(page)
                 batch_count, batch_size = form_parts.build_batch(page, limits)

@@ -14,7 +14,8 @@ from webui.diffusion.samplers import SAMPLERS
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.localize import Localizer, Updates
-from webui.runtime.catalog import Catalog, CatalogEntry
+from webui.pages.model_list import build_model_list
+from webui.runtime.catalog import TXT2IMG, Catalog, CatalogEntry
 
 SUGGESTIONS: Final = (
     "create.suggestion.cat",
@@ -87,11 +88,6 @@ def translated_suggestion(prompt: str, before: Translator, say: Translator) -> s
     return next((say.text(key) for key in SUGGESTIONS if before.text(key) == prompt), None)
 
 
-def model_choices(entries: tuple[CatalogEntry, ...]) -> list[tuple[str, str]]:
-    """What the model list shows, and what it stands for."""
-    return [(entry.title, entry.id) for entry in entries]
-
-
 def build_prompts(page: Localizer, ready_prompt: str) -> tuple[gr.Textbox, gr.Textbox, gr.HTML, gr.Dataset]:
     """The prompt, the negative prompt, the token counter between them, and ready prompts to click."""
     prompt = page.make(
@@ -143,16 +139,10 @@ def translation_info(refusal: UserError | None, say: Translator) -> str:
 
 
 def build_sampling(
-    page: Localizer, choices: list[tuple[str, str]], defaults: GenerateRequest, limits: GenerateLimits
+    page: Localizer, catalog: Catalog, defaults: GenerateRequest, limits: GenerateLimits
 ) -> tuple[gr.Dropdown, gr.HTML, gr.Dropdown, gr.Slider, gr.Slider]:
     """Model, what is known of it, sampler, steps and guidance."""
-    model = page.make(
-        gr.Dropdown,
-        {"label": "create.model"},
-        choices=choices,
-        value=defaults.model if choices else None,
-        elem_id="model",
-    )
+    model = build_model_list(page, catalog, TXT2IMG, first=defaults.model, elem_id="model")
     about = gr.HTML(apply_default_css=False, elem_id="about-model")
     sampler = page.make(
         gr.Dropdown, {"label": "create.sampler"}, choices=list(SAMPLERS), value=defaults.sampler, elem_id="sampler"

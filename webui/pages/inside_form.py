@@ -17,6 +17,7 @@ from webui.i18n import Translator
 from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.create_form import default_request
 from webui.pages.localize import Localizer, Updates
+from webui.pages.model_list import build_model_list
 from webui.runtime.catalog import TXT2IMG, Catalog
 from webui.views.inside_words import inside_words
 
@@ -79,7 +80,6 @@ def build_record_form(
 ) -> tuple[RecordForm, gr.Checkbox, RunBar]:
     """What to record: a prompt and a button; the settings are folded away."""
     defaults = default_request(catalog, page.first_language)
-    entries = catalog.entries(TXT2IMG)
     prompt = page.make(
         gr.Textbox, {"label": "create.prompt", "placeholder": "create.prompt.placeholder"}, value=defaults.prompt,
         lines=2, max_lines=6, elem_id="inside-prompt",
@@ -88,10 +88,7 @@ def build_record_form(
     with page.make(gr.Accordion, {"label": "inside.settings"}, open=False, elem_id="inside-settings"):
         negative = page.make(gr.Textbox, {"label": "create.negative_prompt"}, lines=1, elem_id="inside-negative")
         with gr.Row(elem_classes="pair"):
-            model = page.make(
-                gr.Dropdown, {"label": "create.model"}, choices=[(entry.title, entry.id) for entry in entries],
-                value=defaults.model if entries else None, elem_id="inside-model",
-            )  # fmt: skip
+            model = build_model_list(page, catalog, TXT2IMG, first=defaults.model, elem_id="inside-model")
             sampler = page.make(
                 gr.Dropdown, {"label": "create.sampler"}, choices=list(SAMPLERS), value=defaults.sampler,
                 elem_id="inside-sampler",

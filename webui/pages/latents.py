@@ -35,7 +35,6 @@ from webui.pages.latents_tools import LatentTools
 from webui.pages.localize import QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
-from webui.runtime.catalog import TXT2IMG
 from webui.studio import Studio
 from webui.tasks.latents import EncodeRequest, decode, encode
 from webui.views.latents import (
@@ -72,7 +71,7 @@ class LatentsPage(Page):
         desks = LatentDesks()
         with gr.Row(elem_id="latents-page"):
             with gr.Column(elem_classes="card", scale=1, min_width=260):
-                form = build_source(page, studio.catalog.entries(TXT2IMG))
+                form = build_source(page, studio.catalog)
             with gr.Column(scale=3, min_width=300, elem_classes="card"), gr.Tabs(elem_id="latents-tabs") as tabs:
                 with page.make(gr.Tab, {"label": "latents.tab.encode"}, id="encode"):
                     anatomy = build_anatomy(page)

@@ -11,7 +11,8 @@ from webui.diffusion.samplers import SAMPLERS
 from webui.i18n import Translator
 from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.localize import Localizer
-from webui.runtime.catalog import CatalogEntry
+from webui.pages.model_list import build_model_list
+from webui.runtime.catalog import TXT2IMG, Catalog
 from webui.views.latents import render_empty
 
 _CANVAS_JS: Final = "window.diffuscopeMarkCells(element, trigger);"
@@ -118,15 +119,12 @@ class ResumeForm:
     result: gr.HTML
 
 
-def build_source(page: Localizer, entries: tuple[CatalogEntry, ...]) -> SourceForm:
+def build_source(page: Localizer, catalog: Catalog) -> SourceForm:
     """Lay out the left column."""
     picture = page.make(gr.UploadButton, {"label": "latents.choose"}, file_types=["image"], elem_id="latents-picture")
     other = page.make(gr.UploadButton, {"label": "latents.choose_other"}, file_types=["image"], elem_id="latents-other")
     chosen = gr.HTML(apply_default_css=False, elem_id="latents-chosen")
-    model = page.make(
-        gr.Dropdown, {"label": "create.model"}, choices=[(entry.title, entry.id) for entry in entries],
-        value=entries[0].id if entries else None, elem_id="latents-model",
-    )  # fmt: skip
+    model = build_model_list(page, catalog, TXT2IMG, elem_id="latents-model")
     keep_size = page.make(gr.Checkbox, {"label": "latents.keep_size", "info": "latents.keep_size.info"})
     bar = build_run_bar(page, "latents-encode", "latents.encode")
     empty = page.make(gr.HTML, {"value": render_empty}, apply_default_css=False, elem_id="latents-empty")

@@ -17,9 +17,8 @@ from webui.pages.create_stage import Stage, drawn_from
 from webui.pages.localize import QUIET, Localizer, Updates, never_silent
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of
-from webui.runtime.catalog import VIT
 from webui.studio import Studio
-from webui.tasks.vision import check_pictures
+from webui.tasks.vision import check_pictures, has_vit
 from webui.views.picture_check import render_picture_check
 from webui.vision.check import PictureCheck
 from webui.vision.pictures import PictureFile
@@ -51,7 +50,7 @@ class PictureCheckPart(Page):
     @classmethod
     def build(cls, studio: Studio, readers: Readers, page: Localizer, stage: Stage) -> PictureCheckPart:
         """Lay it out inside the current column; nothing is shown where there is no ViT to ask."""
-        with gr.Column(visible=_has_vit(studio), elem_id="picture-check") as place:
+        with gr.Column(visible=has_vit(studio), elem_id="picture-check") as place:
             with gr.Row(elem_classes="pair"):
                 bar = build_run_bar(page, "check", "check.run")
                 always = page.make(
@@ -84,7 +83,7 @@ class PictureCheckPart(Page):
     def opening(self, remembered: Sequence[Any], say: Translator) -> Updates:  # noqa: ARG002
         """The choice as it was left; a ViT that was put there since the program started is asked too."""
         return {
-            self.place: gr.update(visible=_has_vit(self.studio)),
+            self.place: gr.update(visible=has_vit(self.studio)),
             self.always: gr.update(value=remembered[0] is True),
         }
 
@@ -140,7 +139,3 @@ class PictureCheckPart(Page):
     def _shown(self, step: JobStep[PictureCheck], say: Translator) -> Updates:
         found = render_picture_check(step.value, say) if step.value is not None else ""
         return self.bar.show(step.view, say) | {self.found: found, self.step: step}
-
-
-def _has_vit(studio: Studio) -> bool:
-    return any(entry.problem is None for entry in studio.catalog.entries(VIT))

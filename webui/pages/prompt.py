@@ -18,7 +18,7 @@ from webui.pages.prompt_form import BUTTONS, FamilyPanel, PromptForm, PromptStag
 from webui.pages.reader import Readers, owner_of
 from webui.prompts.abilities import Abilities, abilities_of, refusal
 from webui.prompts.request import PromptTask, prompt_request_from_values
-from webui.runtime.catalog import BART, T5, TXT2IMG, CatalogEntry
+from webui.runtime.catalog import T5, TXT2IMG, CatalogEntry
 from webui.studio import Studio
 from webui.tasks.prompt import AttentionRequest, PromptAnswer, TextSoFar, attend, check_prompt, rewrite_prompt
 from webui.tasks.prompt_preview import CandidatePreview, PreviewRequest, preview_candidates
@@ -66,10 +66,9 @@ class PromptPage(Page):
     @classmethod
     def build(cls, studio: Studio, readers: Readers, page: Localizer) -> PromptPage:
         """Lay out the page inside the current `gr.Blocks` and wire its events."""
-        entries = {family: studio.catalog.entries(family) for family in (T5, BART)}
         with gr.Row(elem_id="prompt-page"):
             with gr.Column(elem_classes="card"):
-                form = build_prompt_form(page, entries)
+                form = build_prompt_form(page, studio.catalog)
             with gr.Column():
                 stage = build_prompt_stage(page)
         built = cls(studio, readers, form, stage, gr.State(PromptDesk()))

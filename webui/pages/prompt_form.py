@@ -11,8 +11,9 @@ from gradio.blocks import Block
 
 from webui.i18n import Translator
 from webui.pages.localize import Localizer
+from webui.pages.model_list import build_model_list
 from webui.prompts.request import PromptTask, WritingSettings
-from webui.runtime.catalog import BART, T5, CatalogEntry
+from webui.runtime.catalog import BART, T5, Catalog
 from webui.views.prompt import render_empty_prompt
 
 BUTTONS: Final[Mapping[str, tuple[PromptTask, ...]]] = {
@@ -77,14 +78,14 @@ class PromptStage:
     table: gr.HTML
 
 
-def build_prompt_form(page: Localizer, entries: Mapping[str, tuple[CatalogEntry, ...]]) -> PromptForm:
-    """Lay out the left column; `entries` by family."""
+def build_prompt_form(page: Localizer, catalog: Catalog) -> PromptForm:
+    """Lay out the left column."""
     text = page.make(
         gr.Textbox, {"label": "prompt.text", "placeholder": "prompt.text.placeholder"}, lines=4, max_lines=12,
         elem_id="prompt-text",
     )  # fmt: skip
     tokens = gr.HTML(apply_default_css=False, elem_id="prompt-tokens")
-    panels = {family: _build_panel(page, family, entries[family]) for family in (T5, BART)}
+    panels = {family: _build_panel(page, family, catalog) for family in (T5, BART)}
     direction = page.make(gr.Dropdown, {"label": "prompt.direction"}, choices=[], visible=False, elem_id="direction")
     stop = page.make(gr.Button, {"value": "create.stop"}, variant="stop", visible=False, elem_id="prompt-stop")
     status = gr.HTML(apply_default_css=False, elem_id="prompt-status", elem_classes="run-status")
@@ -105,14 +106,11 @@ def build_prompt_stage(page: Localizer) -> PromptStage:
     return PromptStage(empty, writing, candidates, preview, attention, layer, table)
 
 
-def _build_panel(page: Localizer, family: str, entries: tuple[CatalogEntry, ...]) -> FamilyPanel:
+def _build_panel(page: Localizer, family: str, catalog: Catalog) -> FamilyPanel:
     heading, label = _FAMILY_WORDS[family]
     with gr.Column(elem_classes="prompt-family", elem_id=f"family-{family}"):
         page.make(gr.HTML, {"value": lambda say: f"<h3>{say.text(heading)}</h3>"}, apply_default_css=False)
-        model = page.make(
-            gr.Dropdown, {"label": label}, choices=[(entry.title, entry.id) for entry in entries],
-            value=entries[0].id if entries else None, elem_id=f"{family}-model", visible=len(entries) > 1,
-        )  # fmt: skip
+        model = build_model_list(page, catalog, family, label=label, elem_id=f"{family}-model")
         abilities = gr.HTML(apply_default_css=False, elem_id=f"{family}-abilities")
         with gr.Row(elem_classes="prompt-tasks"):
             buttons = {

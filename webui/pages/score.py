@@ -23,7 +23,7 @@ from webui.pages.score_desk import Desk, Desks
 from webui.pages.score_form import ScoreForm, ScoreStage, build_form, build_stage
 from webui.pages.score_tools import ScoreTools
 from webui.pages.score_tray import ScoreTray, place_of
-from webui.runtime.catalog import CLIP, TXT2IMG
+from webui.runtime.catalog import TXT2IMG
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
 from webui.tasks.clip import check_score, explain_score, score_pictures, work_out
@@ -67,7 +67,7 @@ class ScorePage(Page):
         desks = Desks()
         with gr.Row(elem_id="score-page"):
             with gr.Column(elem_classes="card"):
-                form = build_form(page, lambda: studio.catalog.entries(CLIP), with_gallery=not studio.settings.remote)
+                form = build_form(page, studio.catalog, with_gallery=not studio.settings.remote)
             with gr.Column():
                 stage = build_stage(page)
                 tools = ScoreTools.build(studio, readers, desks, page, form)

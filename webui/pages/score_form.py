@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +9,8 @@ import gradio as gr
 
 from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.localize import Localizer
-from webui.runtime.catalog import CatalogEntry
+from webui.pages.model_list import build_model_list
+from webui.runtime.catalog import CLIP, Catalog
 from webui.views.score_parts import render_empty_score, render_tray
 
 _CELL_JS: Final = """
@@ -75,8 +75,8 @@ class ScoreStage:
     vector_map: gr.HTML
 
 
-def build_form(page: Localizer, entries: Callable[[], tuple[CatalogEntry, ...]], *, with_gallery: bool) -> ScoreForm:
-    """Lay out the left column. `entries` are asked for again whenever the page opens."""
+def build_form(page: Localizer, catalog: Catalog, *, with_gallery: bool) -> ScoreForm:
+    """Lay out the left column."""
     with gr.Row(elem_classes="pair"):
         upload = page.make(
             gr.UploadButton, {"label": "score.upload"}, file_count="multiple", file_types=["image"],
@@ -97,11 +97,7 @@ def build_form(page: Localizer, entries: Callable[[], tuple[CatalogEntry, ...]],
         gr.Textbox, {"label": "score.texts", "placeholder": "score.texts.placeholder"}, lines=5, max_lines=14,
         elem_id="score-texts",
     )  # fmt: skip
-    first = entries()
-    model = page.make(
-        gr.Dropdown, {"label": "create.model", "choices": lambda _say: [(e.title, e.id) for e in entries()]},
-        value=first[0].id if first else None, elem_id="score-model",
-    )  # fmt: skip
+    model = build_model_list(page, catalog, CLIP, elem_id="score-model")
     bar = build_run_bar(page, "score", "score.run")
     example = page.make(gr.Button, {"value": "score.example"}, size="md", elem_id="score-example")
     return ScoreForm(upload, camera, clear, tray, gallery, recent, texts, model, bar, example)

@@ -20,7 +20,6 @@ from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.search_desk import SearchDesk, SearchDesks
 from webui.pages.search_form import FolderPanel, SearchForm, SearchStage, build_folders, build_form, build_stage
-from webui.runtime.catalog import CLIP
 from webui.search.folders import OUTPUTS
 from webui.search.query import SearchRequest, Term, read_query, time_of_day_start
 from webui.search.rows import PictureRow
@@ -57,7 +56,7 @@ class SearchPage(Page):
         owner = not studio.settings.remote
         with gr.Row(elem_id="search-page"):
             with gr.Column(elem_classes="card"):
-                form = build_form(page, studio.catalog.entries(CLIP))
+                form = build_form(page, studio.catalog)
                 folders = build_folders(page, owner=owner)
             with gr.Column():
                 stage = build_stage(page, owner=owner)

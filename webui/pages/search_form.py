@@ -10,7 +10,8 @@ from gradio.blocks import Block
 
 from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.localize import Localizer
-from webui.runtime.catalog import CatalogEntry
+from webui.pages.model_list import build_model_list
+from webui.runtime.catalog import CLIP, Catalog
 from webui.views.search import render_empty_search
 
 _RESULTS_JS: Final = """
@@ -78,7 +79,7 @@ class SearchStage:
     results: gr.HTML
 
 
-def build_form(page: Localizer, entries: tuple[CatalogEntry, ...]) -> SearchForm:
+def build_form(page: Localizer, catalog: Catalog) -> SearchForm:
     """Lay out the question."""
     query = page.make(
         gr.Textbox, {"label": "search.query", "placeholder": "search.query.placeholder", "info": "search.query.info"},
@@ -114,10 +115,7 @@ def build_form(page: Localizer, entries: tuple[CatalogEntry, ...]) -> SearchForm
                 elem_id="search-min-side",
             )  # fmt: skip
             prompt = page.make(gr.Textbox, {"label": "search.filter.prompt"}, elem_id="search-prompt")
-    model = page.make(
-        gr.Dropdown, {"label": "create.model"}, choices=[(entry.title, entry.id) for entry in entries],
-        value=entries[0].id if entries else None, elem_id="search-model",
-    )  # fmt: skip
+    model = build_model_list(page, catalog, CLIP, elem_id="search-model")
     return SearchForm(query, picture, weight, terms, model, bar, folder, since, until, min_side, prompt)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,9 +20,8 @@ from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.vision_desk import VisionDesk, VisionDesks
 from webui.pages.vision_form import VisionForm, VisionStage, build_form, build_stage
-from webui.runtime.catalog import VIT
 from webui.studio import Studio
-from webui.tasks.vision import explain_label, label_set, read_attention, see_picture, work_out_row
+from webui.tasks.vision import explain_label, has_vit, label_set, read_attention, see_picture, work_out_row
 from webui.views.attention import render_attention, render_worked_attention
 from webui.views.class_relevance import render_class_relevance, render_rollout
 from webui.views.job import render_job
@@ -53,18 +53,16 @@ class VisionPage(Page):
     desks: VisionDesks
     form: VisionForm
     stage: VisionStage
-    able: bool
 
     @classmethod
     def build(cls, studio: Studio, readers: Readers, page: Localizer) -> VisionPage:
         """Lay out the page inside the current `gr.Blocks` and wire its events."""
-        entries = tuple(entry for entry in studio.catalog.entries(VIT) if entry.problem is None)
         with gr.Row(elem_id="vision-page"):
             with gr.Column(elem_classes="card"):
-                form = build_form(page, entries)
+                form = build_form(page, studio.catalog)
             with gr.Column():
-                stage = build_stage(page, bool(entries))
-        built = cls(studio, readers, VisionDesks(), form, stage, bool(entries))
+                stage = build_stage(page, partial(has_vit, studio))
+        built = cls(studio, readers, VisionDesks(), form, stage)
         built._wire()
         return built
 
@@ -247,7 +245,7 @@ class VisionPage(Page):
         stage, seen, labels = self.stage, desk.seeing.value, desk.labels
         if seen is None or labels is None:
             return {
-                stage.empty: gr.update(value=render_empty_vision(say, self.able), visible=True),
+                stage.empty: gr.update(value=render_empty_vision(say, has_vit(self.studio)), visible=True),
                 stage.found: gr.update(visible=False),
                 self.form.send: gr.update(visible=False),
             }

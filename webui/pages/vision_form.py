@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,7 +10,8 @@ import gradio as gr
 
 from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.localize import Localizer
-from webui.runtime.catalog import CatalogEntry
+from webui.pages.model_list import build_model_list
+from webui.runtime.catalog import VIT, Catalog
 from webui.views.vision_stations import render_empty_vision
 
 _PIPELINE_JS: Final = "window.diffuscopePipeline(element);"
@@ -49,7 +51,7 @@ class VisionStage:
     classes: gr.HTML
 
 
-def build_form(page: Localizer, entries: tuple[CatalogEntry, ...]) -> VisionForm:
+def build_form(page: Localizer, catalog: Catalog) -> VisionForm:
     """Lay out the left column."""
     picture = page.make(
         gr.Image, {"label": "vision.picture"}, sources=["upload", "webcam", "clipboard"], type="filepath",
@@ -61,10 +63,7 @@ def build_form(page: Localizer, entries: tuple[CatalogEntry, ...]) -> VisionForm
             columns=4, height=220, object_fit="contain", interactive=False, show_label=False, allow_preview=False,
             format="png", buttons=[], elem_id="vision-gallery",
         )  # fmt: skip
-    model = page.make(
-        gr.Dropdown, {"label": "create.model"}, choices=[(entry.title, entry.id) for entry in entries],
-        value=entries[0].id if entries else None, elem_id="vision-model",
-    )  # fmt: skip
+    model = build_model_list(page, catalog, VIT, elem_id="vision-model")
     bar = build_run_bar(page, "vision", "vision.run")
     send = page.make(
         gr.Button, {"value": "vision.send_to_create"}, size="md", visible=False, elem_id="vision-to-create"
@@ -72,8 +71,8 @@ def build_form(page: Localizer, entries: tuple[CatalogEntry, ...]) -> VisionForm
     return VisionForm(picture, last, gallery, model, bar, send)
 
 
-def build_stage(page: Localizer, able: bool) -> VisionStage:
-    """Lay out the right column."""
+def build_stage(page: Localizer, able: Callable[[], bool]) -> VisionStage:
+    """Lay out the right column; `able` says whether there is a model that can look."""
 
     def station(name: str, script: str | None = None) -> gr.HTML:
         options: dict[str, Any] = {"js_on_load": script} if script else {}
@@ -82,7 +81,10 @@ def build_stage(page: Localizer, able: bool) -> VisionStage:
         )
 
     empty = page.make(
-        gr.HTML, {"value": lambda say: render_empty_vision(say, able)}, apply_default_css=False, elem_id="vision-empty"
+        gr.HTML,
+        {"value": lambda say: render_empty_vision(say, able())},
+        apply_default_css=False,
+        elem_id="vision-empty",
     )
     with gr.Column(visible=False, elem_id="vision-found", elem_classes="card") as found:
         pipeline = gr.HTML(apply_default_css=False, elem_id="vision-pipeline", js_on_load=_PIPELINE_JS)

@@ -42,6 +42,11 @@ def check_classify(studio: Studio, request: ClassifyRequest) -> None:
     studio.catalog.find(request.model, VIT)
 
 
+def has_vit(studio: Studio) -> bool:
+    """Whether there is a ViT that can be asked."""
+    return any(entry.problem is None for entry in studio.catalog.entries(VIT))
+
+
 def classify_pictures(studio: Studio, request: ClassifyRequest, context: JobContext) -> Classification:
     """What a ViT sees in each picture. A cancel stops between batches and leaves no result."""
     check_classify(studio, request)
