@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +14,7 @@ from webui.diffusion.bundled import bundled_traces, find_bundled_trace
 from webui.diffusion.compare import compare_runs
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.request_values import request_from_values
-from webui.diffusion.trace import TRACE_SUFFIX, Trace, open_trace, save_trace
+from webui.diffusion.trace import Trace, open_trace
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
@@ -41,6 +39,7 @@ from webui.tasks.inside import (
     AblationRequest,
     LockInRequest,
     TraceRequest,
+    keep_trace,
     leave_out_word,
     prepare_trace,
     record_run,
@@ -52,7 +51,6 @@ from webui.views.markup import element, text
 from webui.views.run import RunPhase, RunView
 
 FOLLOWED: Final[dict[str, Any]] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
-TRACES_FOLDER: Final = "traces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +188,7 @@ class InsidePage(Page):
             if step.value is None:
                 yield self._record_bar(self.desks.change(session, recording=step), say)
                 continue
-            saved, problem = self._saved(step.value.trace)
+            saved, problem = self._kept(step.value.trace)
             view = replace(step.view, notices=step.value.notices)
             self.desks.change(session, recording=replace(step, view=view, value=None))
             yield self._record_bar(self._put(session, step.value.trace, saved, problem), say)
@@ -201,20 +199,12 @@ class InsidePage(Page):
             return unchanged()
         return self._shown(desk, self.readers.translator(request)) | {self.parts.bundled: gr.update(value=None)}
 
-    def _saved(self, trace: Trace) -> tuple[Path | None, UserError | None]:
-        """Keep a recording in the outputs folder, where the download button may fetch it."""
-        header = trace.header
-        words = re.sub(r"[^\w]+", "-", header.request.prompt.lower()).strip("-")[:40] or "run"
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{words}-{header.seed}{TRACE_SUFFIX}"
-        path = self.studio.settings.outputs_dir / TRACES_FOLDER / name
+    def _kept(self, trace: Trace) -> tuple[Path | None, UserError | None]:
+        """The file of a recording, for the download button; a recording that cannot be saved is still looked at."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_trace(trace, path)
+            return keep_trace(self.studio, trace), None
         except UserError as error:
             return None, error
-        except OSError as error:
-            return None, UserError("error.trace_not_saved", file=str(path), reason=error.strerror or str(error))
-        return path, None
 
     def _stops(self, job: Callable[[InsideDesk], JobStep[Any]]) -> Callable[[gr.Request], None]:
         def stop(request: gr.Request) -> None:

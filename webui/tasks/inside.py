@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -15,8 +17,9 @@ from PIL import Image
 
 from webui.clip.concepts import read_concepts
 from webui.clip.request import check_texts
+from webui.diffusion.bundled import TRACES_FOLDER
 from webui.diffusion.request import GenerateRequest
-from webui.diffusion.trace import Trace
+from webui.diffusion.trace import TRACE_SUFFIX, Trace, save_trace
 from webui.errors import UserError
 from webui.runtime.catalog import CLIP, TXT2IMG
 from webui.runtime.jobs import JobCancelled, JobContext
@@ -131,6 +134,20 @@ def record_run(studio: Studio, request: TraceRequest, context: JobContext) -> Re
     if not traces:
         raise JobCancelled
     return RecordedRun(traces[0], time.monotonic() - from_start, tuple(notices))
+
+
+def keep_trace(studio: Studio, trace: Trace) -> Path:
+    """Save a recording in the outputs folder under its time, prompt and seed. Raises UserError when it cannot."""
+    header = trace.header
+    words = re.sub(r"[^\w]+", "-", header.request.prompt.lower()).strip("-")[:40] or "run"
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{words}-{header.seed}{TRACE_SUFFIX}"
+    path = studio.settings.outputs_dir / TRACES_FOLDER / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_trace(trace, path)
+    except OSError as error:
+        raise UserError("error.trace_not_saved", file=str(path), reason=error.strerror or str(error)) from error
+    return path
 
 
 def leave_out_word(studio: Studio, request: AblationRequest, context: JobContext) -> Ablation:
