@@ -12,7 +12,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.tiny import save_tiny_pipeline
+from tests.tiny import save_tiny_clip, save_tiny_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 EMOJI = ROOT / "models" / "emoji"
@@ -60,6 +60,14 @@ def tiny_pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `StableDiffusionPipeline` folder with random weights, 16x16 px (VAE factor 2). Copy it to change it."""
     folder = tmp_path_factory.mktemp("tiny") / "tiny"
     save_tiny_pipeline(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_folder(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline_folder: Path) -> Path:
+    """A `CLIPModel` folder whose text tower is the tiny pipeline's text encoder. Copy it to change it."""
+    folder = tmp_path_factory.mktemp("clip") / "clip"
+    save_tiny_clip(folder, tiny_pipeline_folder)
     return folder
 
 

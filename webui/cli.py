@@ -35,13 +35,14 @@ from webui.commands.serve import add_serve
 from webui.commands.vision import add_classify
 from webui.errors import UserError
 from webui.i18n import LANGUAGES, Language, Translator, load_messages
+from webui.runtime.hub_cache import OFFLINE_BUT_FOR_DOWNLOADS
 
 _LIBRARIES_KEEP_QUIET: Final = {
     "DIFFUSERS_VERBOSITY": "error",
     "DO_NOT_TRACK": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_OFFLINE": OFFLINE_BUT_FOR_DOWNLOADS,
     "TRANSFORMERS_VERBOSITY": "error",
 }
 """Neither look-ups nor telemetry, and no advice on packages that this project does without."""

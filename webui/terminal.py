@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as ProgressBar
 
 from webui.clip.request import ScoreRequest
@@ -21,6 +28,7 @@ from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.runtime.catalog import VIT, CatalogEntry
+from webui.runtime.download import Downloader, DownloadPlan, DownloadProgress
 from webui.runtime.jobs import Job, JobCancelled, JobContext, Progress
 from webui.runtime.known import KnownModel
 from webui.settings import Settings
@@ -114,6 +122,26 @@ def work_in_terminal(
     with closing(open_studio(settings)) as studio:
         check(studio)
         return wait_for(studio, studio.jobs.submit(work_of(studio), owner=OWNER, kind=kind), say)
+
+
+def download_in_terminal(downloader: Downloader, plan: DownloadPlan) -> bool:
+    """Download with a bar for each file on stderr when that is a terminal. Raises UserError; False after Ctrl-C."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    console = Console(stderr=True)
+    with terminate_as_interrupt(), ProgressBar(*columns, console=console, disable=not console.is_terminal) as bar:
+        tasks = {file.name: bar.add_task(file.name, total=file.size) for file in plan.files}
+
+        def show(progress: DownloadProgress) -> None:
+            for file in progress.files:
+                bar.update(tasks[file.name], completed=file.done)
+
+        try:
+            downloader.fetch(plan, show)
+        except KeyboardInterrupt:
+            return False
+    return True
 
 
 def describe_scores(result: ScoreResult, say: Translator) -> str:

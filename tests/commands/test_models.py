@@ -7,11 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+
+from tests.hub_server import serve_hub
+from webui.runtime.hub_cache import cached_models
 
 ROOT = Path(__file__).resolve().parents[2]
 Models = Callable[..., subprocess.CompletedProcess[str]]
@@ -67,3 +72,60 @@ def test_show_tells_all_that_is_known(models: Models) -> None:
     refused = models("show", "nobody/nothing", "--language", "en")
     assert refused.returncode == 2
     assert refused.stderr.startswith("There is no model nobody/nothing")
+
+
+def test_a_model_is_pulled_shown_and_removed(models: Models, tmp_path: Path, tiny_clip_folder: Path) -> None:
+    cache = tmp_path / "hf" / "hub"
+    with serve_hub() as hub:
+        hub.put("maker/clip", tiny_clip_folder, pytorch_model__bin=b"pickle")
+        network = hub.environment(cache)
+        planned = models("pull", "maker/clip", "--dry-run", "--language", "en", **network)
+        assert planned.returncode == 0, planned.stderr
+        assert "still to download" in planned.stderr
+        assert "model.safetensors" in planned.stdout
+        assert "pytorch_model.bin" not in planned.stdout
+        assert "maker/clip" not in models("list").stdout, "looked at, not downloaded"
+        pulled = models("pull", "maker/clip", **network)
+        assert pulled.returncode == 0, pulled.stderr
+        assert pulled.stdout.startswith("maker/clip  [clip]")
+        refused = models("pull", "maker/nothing", "--language", "th", **network)
+        assert refused.returncode == 2
+        assert "ไม่มีโมเดลสาธารณะชื่อ maker/nothing" in refused.stderr
+    assert answer(models("show", "maker/clip", "--json"))["local"][0]["problem"] is None
+    kept = models("rm", "maker/clip", "--language", "en")
+    assert kept.returncode == 130, "nobody said yes"
+    assert (cache / "models--maker--clip").is_dir()
+    assert models("rm", "maker/clip", "--yes").returncode == 0
+    assert not (cache / "models--maker--clip").exists()
+
+
+def test_a_killed_pull_goes_on(models: Models, tmp_path: Path, tiny_clip_folder: Path) -> None:
+    cache = tmp_path / "hf" / "hub"
+    with serve_hub() as hub:
+        hub.put("maker/clip", tiny_clip_folder)
+        environment = os.environ | hub.environment(cache)
+        hub.faults.pause = 0.25
+        command = [sys.executable, "-m", "webui", "models", "pull", "maker/clip", "--data-dir", str(tmp_path / "data")]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+        while not any(each.partial_bytes for each in cached_models(cache)):
+            assert process.poll() is None
+            time.sleep(0.02)
+        (worker,) = psutil.Process(process.pid).children()
+        process.kill()
+        process.wait(60)
+        worker.wait(60)  # it ends with its parent
+        listed = {entry["id"]: entry for entry in answer(models("list", "--json", "--language", "en"))}
+        assert "goes on from here" in listed["maker/clip"]["problem"]
+        hub.faults.pause = 0.0
+        assert models("pull", "maker/clip", **hub.environment(cache)).returncode == 0
+        asked = hub.file_requests("model.safetensors")
+        assert asked[-1].startswith("bytes=")
+
+
+def test_what_ships_with_the_project_stays(models: Models, emoji_suite: Path, tmp_path: Path) -> None:
+    refused = models("rm", "emoji", "--yes", "--language", "en")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("emoji ships with the project")
+    assert (emoji_suite / "suite.json").is_file()
+    assert models("rm", "tiny", "--yes").returncode == 0
+    assert not (tmp_path / "data" / "models" / "tiny").exists()

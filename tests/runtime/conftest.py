@@ -7,16 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import save_tiny_clip
-
-
-@pytest.fixture(scope="session")
-def tiny_clip_folder(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline_folder: Path) -> Path:
-    """A `CLIPModel` folder whose text tower is the tiny pipeline's text encoder. Copy it to change it."""
-    folder = tmp_path_factory.mktemp("clip") / "clip"
-    save_tiny_clip(folder, tiny_pipeline_folder)
-    return folder
-
 
 @pytest.fixture
 def models_dir(tmp_path: Path, tiny_pipeline_folder: Path, tiny_clip_folder: Path) -> Path:

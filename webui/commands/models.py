@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from webui.commands.command import CONTEXT, command, declare, global_flags
+from webui.commands.command import CONTEXT, EXIT_INTERRUPTED, command, declare, global_flags
 from webui.i18n import Translator
 from webui.settings import Settings, load_settings
 
@@ -35,6 +35,8 @@ def add_models(app: typer.Typer, say: Translator) -> None:
     group.callback(invoke_without_command=True)(models)
     _add_list(group, say)
     _add_show(group, say)
+    _add_pull(group, say)
+    _add_rm(group, say)
     app.add_typer(group, name="models")
 
 
@@ -80,6 +82,61 @@ def _add_show(group: typer.Typer, say: Translator) -> None:
                 typer.echo(f"    {name}: {value}")
         if not local:
             typer.echo(say.text("cli.models.not_downloaded", id=model))
+
+
+def _add_pull(group: typer.Typer, say: Translator) -> None:
+    @command(group, say, "cli.models.pull")
+    def pull(
+        settings: Settings,
+        model: str = typer.Argument(metavar="ID", help=say.text("cli.models.id")),
+        half: bool = typer.Option(False, "--fp16", help=say.text("cli.models.half")),
+        dry_run: bool = typer.Option(False, "--dry-run", help=say.text("cli.models.dry_run")),
+    ) -> int:
+        from webui.runtime.catalog import open_catalog
+        from webui.runtime.download import Downloader
+        from webui.runtime.hub_cache import hub_cache_dir, read_hub_id
+        from webui.runtime.memory import format_bytes
+        from webui.terminal import describe_model, download_in_terminal
+
+        downloader = Downloader(hub_cache_dir())
+        plan = downloader.plan(read_hub_id(model), half=half)
+        sizes = {
+            "total": format_bytes(plan.total_bytes),
+            "missing": format_bytes(plan.missing_bytes),
+            "free": format_bytes(plan.free_bytes),
+        }
+        typer.echo(say.text("models.plan", id=plan.model.repo, count=len(plan.files), **sizes), err=True)
+        if dry_run:
+            for file in plan.files:
+                typer.echo(f"{format_bytes(file.size):>10}  {file.name}")
+            return 0
+        if not download_in_terminal(downloader, plan):
+            typer.echo(say.text("cli.models.pull_stopped"), err=True)
+            return EXIT_INTERRUPTED
+        entry = open_catalog(settings).find(plan.model.repo, plan.task)
+        typer.echo(describe_model(entry, say))
+        return 0
+
+
+def _add_rm(group: typer.Typer, say: Translator) -> None:
+    @command(group, say, "cli.models.rm")
+    def rm(
+        settings: Settings,
+        model: str = typer.Argument(metavar="ID", help=say.text("cli.models.id")),
+        yes: bool = typer.Option(False, "--yes", help=say.text("cli.models.yes")),
+    ) -> int:
+        from webui.runtime.memory import format_bytes
+        from webui.runtime.removal import find_removable, remove
+
+        for found in find_removable(settings, model):
+            size = format_bytes(found.size_bytes)
+            asked = say.text("cli.models.rm_sure", folder=found.folder, size=size)
+            if not yes and not typer.confirm(asked):
+                typer.echo(say.text("cli.models.rm_kept", folder=found.folder))
+                continue
+            remove(found)
+            typer.echo(say.text("cli.models.rm_done", folder=found.folder, size=size))
+        return 0
 
 
 def _list(settings: Settings, say: Translator, as_json: bool) -> None:

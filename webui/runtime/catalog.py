@@ -46,7 +46,8 @@ _TASKS: Final = {
 }
 """The task of a model_type in config.json."""
 
-_SUITE_FILE: Final = "suite.json"
+SUITE_FILE: Final = "suite.json"
+"""Lies in a folder with several models that belong together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class Catalog:
     def _all_entries(self) -> Iterator[CatalogEntry]:
         for root in dict.fromkeys((self._bundled_dir, self._models_dir)):
             for folder in _folders_in(root):
-                if (folder / _SUITE_FILE).is_file():
+                if (folder / SUITE_FILE).is_file():
                     yield from self._suite_entries(folder, root)
                 elif root == self._models_dir:
                     yield from self._folder_entries(folder, root)
@@ -156,13 +157,20 @@ class Catalog:
             yield from self._hub_entries(self._hub_dir)
 
     def _hub_entries(self, cache: Path) -> Iterator[CatalogEntry]:
-        """What the Hub's library or this program has downloaded, as far as it is of a task known here."""
+        """What the Hub's library or this program has downloaded, as far as it is of a task known here.
+
+        A repository of which only the configuration has been looked at is no model yet, and is left out.
+        """
         for cached in cached_models(cache):
             task = _task_of(cached.folder) if cached.folder is not None else None
             if cached.folder is not None and task is not None:
                 licence = _card_licence(cached.folder)
                 listing = _Listing(cached.repo, task, cached.repo, cached.folder, cache, licence, hub=True)
-                yield self._described(listing)
+                entry = self._described(listing)
+                if entry.problem is None or entry.problem.key != "error.model_file_missing":
+                    yield entry
+                elif cached.partial_bytes or any(cached.folder.rglob("*.safetensors")):
+                    yield replace(entry, problem=UserError("error.hub_begun", id=cached.repo))
 
     def _folder_entries(self, folder: Path, root: Path) -> Iterator[CatalogEntry]:
         """The model in `folder`, or, where it holds none, those one level down ("CompVis/stable-diffusion-v1-4")."""
@@ -211,6 +219,11 @@ class _Listing:
     parameters: int | None = None
     guidance_scale: float = USUAL_GUIDANCE_SCALE
     hub: bool = False
+
+
+def task_of_type(model_type: str) -> str | None:
+    """The task of a `model_type` in config.json; None for one that is not known here."""
+    return _TASKS.get(model_type)
 
 
 def open_catalog(settings: Settings) -> Catalog:
@@ -271,13 +284,13 @@ def _task_of(folder: Path) -> str | None:
         config = safety.read_json(folder / "config.json")
     except UserError:
         return CLIP if (folder / "preprocessor_config.json").is_file() else None
-    return _TASKS.get(str(config.get("model_type")))
+    return task_of_type(str(config.get("model_type")))
 
 
 def _read_suite(folder: Path) -> dict[str, Any]:
-    suite = safety.read_json(folder / _SUITE_FILE)
+    suite = safety.read_json(folder / SUITE_FILE)
     if not isinstance(suite.get("models"), list):
-        raise UserError("error.model_file_broken", file=str(folder / _SUITE_FILE), reason="no models")
+        raise UserError("error.model_file_broken", file=str(folder / SUITE_FILE), reason="no models")
     return suite
 
 
@@ -289,7 +302,7 @@ def _suite_listings(suite: dict[str, Any], folder: Path, root: Path, bundled: bo
             task, model_id, name = str(model["task"]), str(model["id"]), str(model["folder"])
         except (KeyError, TypeError) as error:
             reason = "a model without id, task and folder"
-            raise UserError("error.model_file_broken", file=str(folder / _SUITE_FILE), reason=reason) from error
+            raise UserError("error.model_file_broken", file=str(folder / SUITE_FILE), reason=reason) from error
         if task not in _CHECKS:
             continue  # a suite may bring models for tasks that came later
         yield _Listing(

@@ -15,6 +15,9 @@ from typing import Final
 
 from webui.errors import UserError
 
+OFFLINE_BUT_FOR_DOWNLOADS: Final = "Yes"
+"""What the command line sets HF_HUB_OFFLINE to: the library takes it for "1"; only a user's own "1" stops downloads."""
+
 PARTIAL_SUFFIX: Final = ".diffuscope.incomplete"
 """Ends the name of a blob that is being downloaded, so that it can be resumed."""
 

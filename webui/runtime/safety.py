@@ -40,11 +40,12 @@ _PIPELINE_PARTS: Final[Mapping[str, tuple[str, str]]] = {
     "unet": ("diffusers", r"UNet2DConditionModel"),
     "scheduler": ("diffusers", r"[A-Z]\w*Scheduler"),
 }
-_UNUSED_PARTS: Final[Mapping[str, tuple[str, str]]] = {
+UNUSED_PARTS: Final[Mapping[str, tuple[str, str]]] = {
     "safety_checker": ("stable_diffusion", r"StableDiffusionSafetyChecker"),
     "feature_extractor": ("transformers", r"CLIP(ImageProcessor(Fast|Pil)?|FeatureExtractor)"),
     "image_encoder": ("transformers", r"CLIPVisionModelWithProjection"),
 }
+"""Parts that a pipeline may name and that are never read: no safety checker runs here, and no picture is put in."""
 
 _PADDED_TO: Final = 128
 
@@ -242,8 +243,8 @@ def check_padded_vocabulary(tokenizer_folder: Path, tokens: int, vocab_size: int
 
 
 def _check_part_class(path: Path, name: str, value: Sequence[object]) -> None:
-    expected = _PIPELINE_PARTS.get(name) or _UNUSED_PARTS.get(name)
-    if list(value) == [None, None] and name in _UNUSED_PARTS:
+    expected = _PIPELINE_PARTS.get(name) or UNUSED_PARTS.get(name)
+    if list(value) == [None, None] and name in UNUSED_PARTS:
         return
     if expected is None or len(value) != 2 or value[0] != expected[0] or not re.fullmatch(expected[1], str(value[1])):
         named = ".".join(str(part) for part in value)
