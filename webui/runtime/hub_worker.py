@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from filelock import FileLock
 from httpx2 import HTTPError
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
@@ -38,7 +39,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import WeakFileLock, build_hf_headers
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from webui.runtime.hub_cache import PARTIAL_SUFFIX, storage_of
 
@@ -134,7 +135,7 @@ def _fetch_file(request: Mapping[str, Any], storage: Path, name: str, announced:
     if not blob.exists():
         lock = Path(request["cache"]) / ".locks" / storage.name / f"{etag}{PARTIAL_SUFFIX}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with WeakFileLock(lock):
+        with FileLock(lock):
             part = blob.with_name(etag + PARTIAL_SUFFIX)
             _fill(part, url, name, size, request["pause"])
             if _SHA256.fullmatch(etag) and _sha256_of(part) != etag:
