@@ -30,17 +30,19 @@ LAYERS = {
     "prompts": 4,
     "search": 4,
     "store": 4,
+    "hooks": 5,
     "views": 5,
     "studio": 6,
     "security": 6,
     "tasks": 7,
-    "terminal": 8,
-    "pages": 8,
-    "api": 8,
-    "server": 9,
-    "commands": 10,
-    "cli": 11,
-    "__main__": 12,
+    "extensions": 8,
+    "terminal": 9,
+    "pages": 9,
+    "api": 9,
+    "server": 10,
+    "commands": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 # Data that a layer below reads by design: what can be asked for, before any library is loaded.
 ALLOWED_UPWARDS = {("settings", "webui.diffusion.request"), ("settings", "webui.clip.limits")}
@@ -112,7 +114,8 @@ def test_imports_point_down() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["pages", "api", "views", "i18n", "settings", "errors", "store", "commands", "cli", "server"]
+    "package",
+    ["pages", "api", "views", "i18n", "settings", "errors", "store", "commands", "cli", "server", "extensions"],
 )
 def test_pages_views_and_doors_never_import_a_model_library(package: str) -> None:
     files = sources_in(package)
@@ -120,7 +123,7 @@ def test_pages_views_and_doors_never_import_a_model_library(package: str) -> Non
     assert not {path.name: found for path in files if (found := roots_imported(path) & MODEL_LIBRARIES)}
 
 
-@pytest.mark.parametrize("package", [*INSTRUMENTS, "runtime", "store", "tasks", "studio"])
+@pytest.mark.parametrize("package", [*INSTRUMENTS, "runtime", "store", "tasks", "studio", "extensions"])
 def test_what_works_in_a_notebook_never_imports_gradio(package: str) -> None:
     files = sources_in(package)
     assert files or package == "prompts"  # comes with the issue on prompt engineering

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from types import FrameType
 from typing import Any
@@ -18,11 +18,13 @@ from starlette.middleware import Middleware
 from webui.api.routes import api_routes
 from webui.api.search import picture_routes
 from webui.errors import UserError
+from webui.extensions.loading import Extensions, load_extensions
 from webui.i18n import Translator
 from webui.pages.frame import build_page, page_head, page_theme
 from webui.security import LocalOnlyMiddleware, Login, login_for
 from webui.settings import CONFIG_NAME, Settings
 from webui.studio import Studio
+from webui.views.extensions import extension_lines
 
 _MAX_OPEN_RUNS = 200
 """Pages whose run is followed at the same time; each keeps a thread, which mostly sleeps."""
@@ -36,6 +38,7 @@ class RunningServer:
     url: str
     share_url: str | None
     login: Login | None
+    extensions: Extensions = field(default_factory=Extensions)
 
 
 @contextmanager
@@ -47,13 +50,14 @@ def running_server(studio: Studio) -> Iterator[RunningServer]:
     settings = studio.settings
     login = login_for(settings)
     _use_cache_folder(settings)
-    blocks = build_page(studio)
+    studio, extensions = load_extensions(studio)
+    blocks = build_page(studio, extensions)
     try:
         _, url, share_url = blocks.launch(**_launch_options(studio, login))
     except OSError as error:
         raise UserError("error.port_taken", host=settings.host, port=settings.port) from error
     try:
-        yield RunningServer(blocks, url, share_url, login)
+        yield RunningServer(blocks, url, share_url, login, extensions)
     finally:
         blocks.close(verbose=False)
 
@@ -62,7 +66,7 @@ def serve(studio: Studio) -> None:
     """Serve the page until Ctrl-C or SIGTERM, and say where it is; blocks, and belongs in the main thread."""
     say = studio.messages.translator(studio.settings.language or "en")
     with running_server(studio) as server, _told_to_stop() as stop:
-        for line in _greeting(server, studio.settings, say):
+        for line in (*extension_lines(server.extensions, say), *_greeting(server, studio.settings, say)):
             print(line, flush=True)  # noqa: T201 - this is what the command says
         stop.wait()
     print(say.text("server.stopped"), flush=True)  # noqa: T201

@@ -52,6 +52,12 @@ def bundled_models_dir() -> Path:
     return checkout / "models" if checkout is not None else Path(__file__).parent / "bundled"
 
 
+def bundled_extensions_dir() -> Path:
+    """The folder with the extensions that ship with the project: in the checkout, or inside the package."""
+    checkout = checkout_dir()
+    return checkout / "extensions" if checkout is not None else Path(__file__).parent / "bundled_extensions"
+
+
 def checkout_dir() -> Path | None:
     """The checkout that this code runs from, or None when it was installed as a package."""
     root = Path(__file__).parent.parent
@@ -92,6 +98,7 @@ class Settings(BaseSettings):
     `idle_unload_minutes` is how long an unused model stays (0: for ever). `language` None follows the reader: the
     browser's language on the page, LANG on the command line. Remote mode starts from lower limits; what the owner sets
     by name holds in both. `index_outputs` puts generated pictures into the search index as they are made.
+    `safe_mode` starts without any extension.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__")
@@ -114,6 +121,7 @@ class Settings(BaseSettings):
     score_limits: ScoreLimits = Field(default_factory=_default_score_limits)
     max_upload_mb: int = Field(default_factory=lambda data: 16 if _is_remote(data) else 64, ge=1)
     index_outputs: bool = True
+    safe_mode: bool = False
     max_waiting_jobs: int = Field(default_factory=lambda data: 16 if _is_remote(data) else 64, ge=1)
     max_waiting_jobs_per_user: int = Field(default_factory=lambda data: 4 if _is_remote(data) else 64, ge=1)
 

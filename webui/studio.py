@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from webui.clip.cache import EmbeddingCache
 from webui.diffusion.previews import PreviewMaps
 from webui.diffusion.prompt import PromptTokenizers
+from webui.hooks import Hooks, ModelLoaded
 from webui.i18n import Messages, load_messages
 from webui.runtime.catalog import Catalog, open_catalog
 from webui.runtime.jobs import JobQueue
@@ -32,6 +33,7 @@ class Studio:
     tokenizers: PromptTokenizers
     embeddings: EmbeddingCache
     search: PictureSearch
+    hooks: Hooks
 
     def close(self) -> None:
         """Stop the jobs, then let the models go."""
@@ -43,7 +45,12 @@ def open_studio(settings: Settings) -> Studio:
     """Make the services for `settings`; close the studio when done."""
     catalog = open_catalog(settings)
     budget = settings.memory_budget_gb
-    manager = ModelManager(catalog.roots, None if budget is None else int(budget * GIB))
+    hooks = Hooks()
+    manager = ModelManager(
+        catalog.roots,
+        None if budget is None else int(budget * GIB),
+        on_loaded=lambda key, seconds: hooks.tell(ModelLoaded(key.task, key.name, seconds)),
+    )
     if settings.idle_unload_minutes > 0:
         manager.start_idle_timer(settings.idle_unload_minutes * 60)
     return Studio(
@@ -61,4 +68,5 @@ def open_studio(settings: Settings) -> Studio:
             settings.outputs_dir,
             PictureLimits(max_pixels=settings.score_limits.max_picture_pixels),
         ),
+        hooks=hooks,
     )

@@ -17,6 +17,7 @@ def add_serve(app: typer.Typer, say: Translator) -> None:
         "host": Flag(str | None, typer.Option(None, show_default="127.0.0.1", help=say.text("cli.serve.host"))),
         "port": Flag(int | None, typer.Option(None, show_default="7860", help=say.text("cli.serve.port"))),
         "share": Flag(bool | None, typer.Option(None, "--share", help=say.text("cli.serve.share"))),
+        "safe_mode": Flag(bool | None, typer.Option(None, "--safe-mode", help=say.text("cli.serve.safe_mode"))),
     }
 
     @command(app, say, "cli.serve", flags)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final, Literal, cast
@@ -29,6 +30,11 @@ class Messages:
     def error(self, language: Language, error: UserError) -> str:
         """One sentence that says what to change."""
         return self.text(language, error.key, **error.values)
+
+    def with_texts(self, prefix: str, texts: Mapping[Language, Mapping[str, str]]) -> Messages:
+        """These messages and more, whose keys begin with `prefix`."""
+        more = {language: {prefix + key: words for key, words in texts[language].items()} for language in LANGUAGES}
+        return Messages({language: self.tables[language] | more[language] for language in LANGUAGES})
 
     def translator(self, language: Language) -> Translator:
         """The tables as seen by one reader."""

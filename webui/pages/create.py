@@ -67,6 +67,7 @@ class CreatePage(Page):
     send_prompt: gr.Button
     saved: gr.BrowserState
     check: PictureCheckPart
+    panels: gr.Column
 
     @classmethod
     def build(cls, studio: Studio, readers: Readers, page: Localizer) -> CreatePage:
@@ -82,6 +83,7 @@ class CreatePage(Page):
                 )
                 controls = build_controls(page)
                 notice = gr.HTML(apply_default_css=False, elem_id="notice")
+                panels = gr.Column(elem_id="extension-panels")  # the frame fills it with what extensions add
             with gr.Column(elem_id="stage"):
                 stage = build_stage(page, controls)
                 check = PictureCheckPart.build(studio, readers, page, stage)
@@ -101,7 +103,7 @@ class CreatePage(Page):
         saved = gr.BrowserState(None, storage_key=_STORAGE_KEY, secret=_STORAGE_SECRET)
         built = cls(
             studio, readers, form, stage, tokens, suggestions, about, notice, gr.State(None), random_seed, last_seed,
-            from_picture, send_prompt, saved, check,
+            from_picture, send_prompt, saved, check, panels,
         )  # fmt: skip
         built._wire_run()
         built._wire_form()

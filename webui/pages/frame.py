@@ -12,8 +12,12 @@ from typing import Any, Final
 import gradio as gr
 from gradio.blocks import Block
 
+from webui.extensions.loading import Extensions
+from webui.hooks import PageBuilt
 from webui.i18n import Language, Translator
 from webui.pages.create import CreatePage
+from webui.pages.extension_parts import build_panels, build_tabs
+from webui.pages.extensions import ExtensionsPage
 from webui.pages.inside import InsidePage
 from webui.pages.latents import FOLLOWED, LatentsPage
 from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
@@ -29,7 +33,16 @@ from webui.views.markup import element, text
 _LANGUAGE_NAMES: Final[list[tuple[str, str]]] = [("English", "en"), ("ไทย", "th")]
 """Each language under its own name, in every language."""
 
-_STYLES: Final = ("page.css", "similarity.css", "inside.css", "latents.css", "search.css", "vision.css", "prompt.css")
+_STYLES: Final = (
+    "page.css",
+    "similarity.css",
+    "inside.css",
+    "latents.css",
+    "search.css",
+    "vision.css",
+    "prompt.css",
+    "extensions.css",
+)
 _SCRIPTS: Final = (
     "inside_core.js",
     "inside_scrubber.js",
@@ -56,8 +69,9 @@ _READY_JS: Final = "() => { window.diffuscope.ready(); return []; }"
 _THEME_JS: Final = "() => { window.diffuscope.toggleTheme(); return []; }"
 
 
-def build_page(studio: Studio) -> gr.Blocks:
+def build_page(studio: Studio, extensions: Extensions | None = None) -> gr.Blocks:
     """Lay out the whole page and wire it; nothing is served and no model is loaded yet."""
+    extensions = extensions or Extensions()
     default: Language = studio.settings.language or "en"
     readers = Readers(studio.messages, default)
     page = Localizer(studio.messages.translator(default))
@@ -80,7 +94,15 @@ def build_page(studio: Studio) -> gr.Blocks:
                 prompt = PromptPage.build(studio, readers, page)
             with page.make(gr.Tab, {"label": "app.tab.search"}, id="search"):
                 search = SearchPage.build(studio, readers, page)
-        pages: tuple[Page, ...] = (create, create.check, score, inside, latents, vision, prompt, search)
+            added = build_tabs(blocks, studio, readers, page, extensions)
+            added_below = build_panels(blocks, studio, readers, page, extensions, create)
+            with page.make(
+                gr.Tab, {"label": "app.tab.extensions"}, id="extensions", visible=not studio.settings.remote
+            ) as listing:
+                listed = ExtensionsPage.build(studio, readers, extensions)
+            listing.select(listed.refreshed, outputs=[listed.listed], **QUIET)
+        own: tuple[Page, ...] = (create, create.check, score, inside, latents, vision, prompt, search)
+        pages = (*own, *added, *added_below, listed)
         _wire_language(blocks, readers, page, language, pages)
         _wire_sending(tabs, create, score)
         _wire_inside(tabs, inside_tab, create, inside)
@@ -92,6 +114,7 @@ def build_page(studio: Studio) -> gr.Blocks:
         for each in pages:
             blocks.unload(each.leave)
         blocks.unload(readers.forget)
+    studio.hooks.tell(PageBuilt(tuple(part.place.id for part in added)))
     return blocks
 
 

@@ -83,7 +83,8 @@ class ModelManager:
     """Leases on loaded models. Safe from any thread; a leased model itself belongs to one job at a time.
 
     `roots` are the folders that models may be read from; `ram_budget_bytes` bounds what is kept in RAM (None: half of
-    the memory, see `memory.default_ram_budget`). The rest of the arguments stand in for the real thing in tests.
+    the memory, see `memory.default_ram_budget`). `on_loaded` hears of every
+    model that was read, with the seconds it took. The rest of the arguments stand in for the real thing in tests.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class ModelManager:
         families: Mapping[str, Family] | None = None,
         clock: Callable[[], float] = time.monotonic,
         construction: ConstructionLock | None = None,
+        on_loaded: Callable[[ModelKey, float], None] | None = None,
     ) -> None:
         self._roots = tuple(roots)
         self._hardware = hardware or LocalHardware()
@@ -104,6 +106,7 @@ class ModelManager:
         limit = memory.default_ram_budget() if ram_budget_bytes is None else ram_budget_bytes
         self._budget = RamBudget(self._table, self._hardware, limit)
         self._placer = Placer(self._hardware, self._table, self._construction, self._budget)
+        self._on_loaded = on_loaded
         self._flights: SingleFlight[ModelKey, Resident] = SingleFlight()
         self._reader: ModelReader | None = None
         self._dtype: str | None = None
@@ -279,7 +282,10 @@ class ModelManager:
             raise
         self._table.add_pinned(resident)
         size = memory.format_bytes(resident.size_bytes)
-        _log.info("loaded %s (%s, %s) in %.1f s", key.name, key.dtype, size, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        _log.info("loaded %s (%s, %s) in %.1f s", key.name, key.dtype, size, seconds)
+        if self._on_loaded is not None:
+            self._on_loaded(key, seconds)
         return resident
 
     def _release(self, resident: Resident) -> None:

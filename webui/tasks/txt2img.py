@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from webui.diffusion.prompt import TokenCount
 from webui.diffusion.request import GenerateRequest, check_request, check_size, with_fixed_seed
 from webui.diffusion.samplers import find_sampler
+from webui.hooks import BeforeGenerate, ImageSaved, StepDone
 from webui.runtime.catalog import TXT2IMG, ModelKey
 from webui.runtime.jobs import JobCancelled, JobContext
 from webui.store.gallery import SavedPicture
@@ -22,6 +24,7 @@ from webui.tasks.search import index_new_picture
 from webui.tasks.translate import Translation, thai_translator, translate_first, wants_translation
 
 if TYPE_CHECKING:
+    import numpy as np
     from diffusers import StableDiffusionPipeline
 
     from webui.diffusion.generate import Picture, StepView
@@ -90,11 +93,13 @@ def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext)
 
     Where the prompt is to be translated first, the Translation is published before anything is drawn.
 
+    The prompt tools of extensions change the prompts first of all.
+
     After a cancel it returns what is finished, with `stopped` set. When memory runs out, it goes on with the batch that
     failed on what the manager could make room for. Raises UserError for what the user can put right.
     """
     started = time.monotonic()
-    request = prepare_request(studio, request)
+    request = prepare_request(studio, studio.hooks.rewritten(prepare_request(studio, request)))
     key = studio.catalog.find(request.model, TXT2IMG).key()
     wanted = request.batch_size * request.batch_count
     try:
@@ -103,6 +108,7 @@ def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext)
         return DrawnPictures((), request, time.monotonic() - started, stopped=True)
     if translation is not None:
         context.publish(translation)
+    studio.hooks.tell(BeforeGenerate(request))
     drawing = _Drawing(studio, request, key, context)
     try:
         studio.manager.run(
@@ -159,6 +165,9 @@ class _Drawing:
         if self._preview_map is not None:
             jpegs = self._preview_map.jpegs(view.predicted_x0, *self._size)
             self._context.preview(PreviewFrame(jpegs, view.batch, view.step, view.total))
+        if self._studio.hooks.wanted(StepDone):
+            read = partial(_in_ram, view)
+            self._studio.hooks.tell(StepDone(view.batch, view.step, view.total, view.timestep, read))
 
     def _save(self, pictures: tuple[Picture, ...]) -> None:
         for picture in pictures:
@@ -166,6 +175,13 @@ class _Drawing:
             self.saved.append(self._studio.gallery.save(picture.image, infotext, picture.seed))
             index_new_picture(self._studio, self.saved[-1].path)
             self._context.publish(self.saved[-1])
+            self._studio.hooks.tell(ImageSaved(self.saved[-1].path, picture.seed, infotext))
+
+
+def _in_ram(view: StepView) -> np.ndarray:
+    """The predicted x0 of the batch, (B, 4, H/8, W/8) float32, as a copy that later steps leave alone."""
+    array: np.ndarray = view.predicted_x0.detach().float().cpu().numpy().copy()
+    return array
 
 
 def working_memory(request: GenerateRequest) -> int:

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from webui.extensions.api import DrawnPictures, ExtensionAPI, GenerateRequest, Host, JobContext, Progress, UserError
+from webui.extensions.loading import load_extensions
+from webui.extensions.manifest import BothLanguages, Manifest
+from webui.pages.frame import build_page
+from webui.runtime.jobs import Published
+from webui.studio import Studio
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def api(studio: Studio, tmp_path: Path) -> ExtensionAPI:
+    manifest = Manifest(id="mine", title=BothLanguages(en="Mine", th="ของฉัน"), version="1", api=1)
+    return ExtensionAPI(manifest, tmp_path, tmp_path, Host(studio))
+
+
+def test_texts_need_both_languages_and_the_same_placeholders(api: ExtensionAPI) -> None:
+    with pytest.raises(ValueError, match="only in one language: b"):
+        api.add_translations({"en": {"a": "A"}, "th": {"a": "ก", "b": "ข"}})
+    with pytest.raises(ValueError, match="a has other placeholders"):
+        api.add_translations({"en": {"a": "A {n}"}, "th": {"a": "ก"}})
+
+
+def test_settings_are_kept_and_a_broken_file_is_none(api: ExtensionAPI) -> None:
+    assert api.read_settings() == {}
+    api.write_settings({"a": "ก"})
+    assert api.read_settings() == {"a": "ก"}
+    assert [path.name for path in api.folder.iterdir()] == ["settings.json"]
+    (api.folder / "settings.json").write_text("{")
+    assert api.read_settings() == {}
+
+
+def test_the_program_is_not_there_while_registering(tmp_path: Path, api: ExtensionAPI) -> None:
+    early = ExtensionAPI(api.manifest, tmp_path, tmp_path, Host())
+    with pytest.raises(RuntimeError, match="while register"):
+        early.models()
+
+
+def run(studio: Studio, work: Callable[[JobContext], Any]) -> Any:
+    return studio.jobs.submit(work, owner="me", kind="x").result(120)
+
+
+def test_a_job_draws_in_parts_and_borrows_a_model(studio: Studio, api: ExtensionAPI) -> None:
+    assert [entry.id for entry in api.models() if entry.id == "tiny"] == ["tiny"]
+    asked = api.check(GenerateRequest("a cat", model="tiny", steps=2, seed=1))
+    assert asked.width
+    assert not api.remote
+    assert api.limits == studio.settings.limits
+
+    def work(context: JobContext) -> list[DrawnPictures]:
+        return [api.draw(asked, context, part, 3) for part in range(3)]
+
+    job = studio.jobs.submit(work, owner="me", kind="x")
+    events = list(job.events(120))
+    drawn = job.result(120)
+    assert [len(one.pictures) for one in drawn] == [1, 1, 1]
+    assert not [event for event in events if isinstance(event, Published)]
+    steps = [(event.step, event.total) for event in events if isinstance(event, Progress)]
+    assert steps[-1] == (6, 6)
+
+    def channels(context: JobContext) -> int:
+        return api.with_model("tiny", "txt2img", lambda pipe: int(pipe.unet.config.in_channels), context)
+
+    assert run(studio, channels) == 4
+    with pytest.raises(UserError, match="unknown_model"):
+        run(studio, lambda context: api.with_model("nothing", "txt2img", lambda pipe: pipe, context))
+
+
+TAB = """
+import gradio as gr
+def register(api):
+    api.add_tab("one", {"en": "Tab one", "th": "แท็บหนึ่ง"}, build)
+    api.add_panel("two", {"en": "Panel two", "th": "แผงสอง"}, build_panel)
+def build(tab):
+    box = gr.Textbox(label="Left by {id}")
+    box.submit(lambda text: text, box, box)
+    FAIL
+def build_panel(panel):
+    button = gr.Button("Panel button of {id}")
+    button.click(lambda prompt: prompt + "!", panel.prompt, panel.prompt)
+"""
+
+
+def test_a_tab_and_a_panel_are_laid_out_and_open_no_door(studio: Studio, write: Write) -> None:
+    write("good", TAB.replace("{id}", "good").replace("FAIL", ""))
+    studio, extensions = load_extensions(studio)
+    before = len(build_page(studio).fns)
+    blocks = build_page(studio, extensions)
+    config = blocks.get_config_file()
+    labels = {component["props"].get("label") for component in config["components"]}
+    assert {"Tab one", "Panel two", "Left by good"} <= labels
+    assert len(blocks.fns) > before + 1
+    assert all(fn.api_visibility == "private" for fn in blocks.fns.values() if fn.targets[0][1] != "unload")
+
+
+@pytest.mark.parametrize("mistake", ["raise RuntimeError('no tab')", "gr.Row().__enter__(); 1 / 0"])
+def test_a_tab_that_cannot_be_built_leaves_the_rest_as_it_is(studio: Studio, write: Write, mistake: str) -> None:
+    write("bad", TAB.replace("{id}", "bad").replace("FAIL", mistake))
+    write("good", TAB.replace("{id}", "good").replace("FAIL", ""))
+    studio, extensions = load_extensions(studio)
+    blocks = build_page(studio, extensions)
+    config = blocks.get_config_file()
+    assert (
+        "no tab" in studio.hooks.faults("bad")[0].traceback or "ZeroDivision" in studio.hooks.faults("bad")[0].traceback
+    )
+    assert not studio.hooks.faults("good")
+    labels = [component["props"].get("label") for component in config["components"]]
+    assert "Left by bad" not in labels
+    assert "Left by good" in labels
+    values = [component["props"].get("value") for component in config["components"]]
+    assert {"Panel button of bad", "Panel button of good"} <= {value for value in values if isinstance(value, str)}
+    laid_out = {int(found) for found in re.findall(r"'id': (\d+)", str(config["layout"]))}
+    known = {component["id"] for component in config["components"]}
+    assert laid_out - known == {blocks._id}

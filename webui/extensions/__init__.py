@@ -1,0 +1,1 @@
+"""Finds, isolates and loads extensions, and is all that they see of the program."""

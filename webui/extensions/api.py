@@ -1,0 +1,318 @@
+"""What an extension sees of the program: `def register(api: ExtensionAPI) -> None`. Version 1.
+
+Import from here only: the rest of the program may change any day, this changes with its version number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Formatter
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from webui.diffusion.animation import animate
+from webui.diffusion.interpolate import lerp, slerp
+from webui.diffusion.request import MAX_SEED, GenerateLimits, GenerateRequest
+from webui.diffusion.samplers import SAMPLERS
+from webui.errors import UserError
+from webui.extensions.manifest import API_VERSION, BothLanguages, Manifest
+from webui.hooks import (
+    BeforeGenerate,
+    ImageSaved,
+    ModelLoaded,
+    PageBuilt,
+    PromptDraft,
+    PromptTool,
+    StepDone,
+)
+from webui.i18n import LANGUAGES, Language, Translator
+from webui.runtime.catalog import CatalogEntry
+from webui.runtime.jobs import JobCancelled, JobContext, JobEvent, Progress
+from webui.store.gallery import SavedPicture
+from webui.store.json_file import read_json, write_json
+from webui.tasks.txt2img import DrawnPictures, draw_pictures, prepare_request
+from webui.views.markup import element, text
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from webui.pages.clip_run import JobStep, RunBar
+    from webui.studio import Studio
+
+__all__ = [
+    "API_VERSION",
+    "MAX_SEED",
+    "SAMPLERS",
+    "BeforeGenerate",
+    "BothLanguages",
+    "CatalogEntry",
+    "DrawnPictures",
+    "ExtensionAPI",
+    "GenerateLimits",
+    "GenerateRequest",
+    "ImageSaved",
+    "JobCancelled",
+    "JobContext",
+    "ModelLoaded",
+    "PageBuilt",
+    "Panel",
+    "PromptDraft",
+    "SavedPicture",
+    "StepDone",
+    "Tab",
+    "UserError",
+    "Words",
+    "animate",
+    "element",
+    "lerp",
+    "slerp",
+    "text",
+]
+
+T = TypeVar("T")
+AnyBlock = TypeVar("AnyBlock")
+Event = TypeVar("Event", BeforeGenerate, StepDone, ImageSaved, ModelLoaded, PageBuilt)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """An extension's own texts, as one reader gets them."""
+
+    translator: Translator
+    prefix: str
+
+    @property
+    def language(self) -> Language:
+        """The reader's."""
+        return self.translator.language
+
+    def text(self, key: str, /, **values: object) -> str:
+        """The text of `key` (one of `add_translations`) with its placeholders filled in."""
+        return self.translator.text(self.prefix + key, **values)
+
+    def error(self, error: UserError) -> str:
+        """One sentence that says what to change."""
+        return self.translator.error(error)
+
+
+class Tab(Protocol):
+    """What the function that builds a tab, or a panel, works with."""
+
+    def make(self, component: type[AnyBlock], words: Mapping[str, str], /, **properties: Any) -> AnyBlock:
+        """Build `component(**properties)` whose properties in `words` are texts of the extension, in both languages."""
+        ...
+
+    def words(self, request: gr.Request) -> Words:
+        """What speaks to the reader behind an event, in a handler that takes a `gr.Request`."""
+        ...
+
+    def shows(self, output: gr.HTML, state: gr.State, render: Callable[[Any, Words], str]) -> None:
+        """`output` shows what `render` makes of `state`'s value; the reader changing the language renders it again."""
+        ...
+
+    def run_bar(self, name: str, start: str) -> RunBar:
+        """A button with the text `start`, one that stops, and a line that says how far a job is."""
+        ...
+
+    def follow(self, work: Callable[[JobContext], T], request: gr.Request) -> Iterator[JobStep[T]]:
+        """Queue `work` as a job of this reader and yield a step whenever it has come further; the last one has ended.
+
+        Give it up (a page that closes does) and the job is cancelled.
+        """
+        ...
+
+    def show_run(self, bar: RunBar, step: JobStep[Any], request: gr.Request) -> dict[Any, Any]:
+        """The updates of the bar for a step."""
+        ...
+
+    def stop(self, step: JobStep[Any], request: gr.Request) -> None:
+        """Ask the job of a step to end; one that has ended is left alone."""
+        ...
+
+
+class Panel(Tab, Protocol):
+    """A tab that lies under the prompt of the txt2img page, with the two boxes above it to read and fill."""
+
+    @property
+    def prompt(self) -> gr.Textbox:
+        """What is to be drawn."""
+        ...
+
+    @property
+    def negative_prompt(self) -> gr.Textbox:
+        """What is not wanted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A tab or a panel that an extension adds. `id` begins with "ext-"; `title` is what its tab says."""
+
+    id: str
+    title: BothLanguages
+    build: Callable[[Any], object]
+
+
+@dataclass(slots=True)
+class Contributions:
+    """What an extension asks for in `register`; it takes effect when that has returned."""
+
+    tabs: list[Place] = field(default_factory=list)
+    panels: list[Place] = field(default_factory=list)
+    listeners: list[tuple[type, Callable[[Any], object]]] = field(default_factory=list)
+    prompt_tools: list[PromptTool] = field(default_factory=list)
+    texts: dict[Language, dict[str, str]] = field(default_factory=lambda: {language: {} for language in LANGUAGES})
+    closed: bool = False
+
+
+@dataclass(slots=True)
+class Host:
+    """Where extensions find the running program; empty while they register."""
+
+    studio: Studio | None = None
+
+
+class ExtensionAPI:
+    """The program as one extension sees it. The `add_*` methods and `listen` are for `register`, the rest for later."""
+
+    def __init__(self, manifest: Manifest, source: Path, data_dir: Path, host: Host) -> None:
+        self.manifest = manifest
+        self.source = source
+        """The folder with the extension's code, and what it brings along."""
+        self.contributions = Contributions()
+        self._folder = data_dir / "extension_data" / manifest.id
+        self._host = host
+
+    @property
+    def id(self) -> str:
+        """The extension's id, as its manifest has it."""
+        return self.manifest.id
+
+    def add_translations(self, texts: Mapping[Language, Mapping[str, str]]) -> None:
+        """The extension's texts by key, both languages with the same keys and `{placeholders}`; else ValueError."""
+        english, thai = texts["en"], texts["th"]
+        if english.keys() != thai.keys():
+            raise ValueError(f"only in one language: {', '.join(sorted(english.keys() ^ thai.keys()))}")
+        for key in english:
+            if _placeholders(english[key]) != _placeholders(thai[key]):
+                raise ValueError(f"{key} has other placeholders in Thai than in English")
+        for language in LANGUAGES:
+            self._open().texts[language].update(texts[language])
+
+    def add_tab(self, name: str, title: Mapping[Language, str], build: Callable[[Tab], object]) -> None:
+        """A tab of the page; `build` lays it out with Gradio components when the page is built."""
+        self._open().tabs.append(self._place(name, title, build))
+
+    def add_panel(self, name: str, title: Mapping[Language, str], build: Callable[[Panel], object]) -> None:
+        """A part that folds out under the prompt of the txt2img page."""
+        self._open().panels.append(self._place(name, title, build))
+
+    def add_prompt_tool(self, tool: PromptTool) -> None:
+        """Let `tool` change the prompts of every txt2img job, once, before it draws.
+
+        A UserError that it raises refuses the job in words; anything else is charged to the extension and the prompt
+        stays as it was.
+        """
+        self._open().prompt_tools.append(tool)
+
+    def listen(self, event: type[Event], listener: Callable[[Event], object]) -> None:
+        """Call `listener` with every event of this type. It runs in the thread that does the work: be quick."""
+        self._open().listeners.append((event, listener))
+
+    @property
+    def folder(self) -> Path:
+        """The extension's own folder for files, in the data folder; made when it is first asked for."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder
+
+    def read_settings(self) -> dict[str, Any]:
+        """What `write_settings` has kept; empty when there is nothing, or nothing that can be read."""
+        try:
+            kept = read_json(self._folder / "settings.json")
+        except (OSError, ValueError):
+            return {}
+        return kept if isinstance(kept, dict) else {}
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Keep what JSON can hold, atomically. Raises UserError where the folder cannot take it."""
+        write_json(self._folder / "settings.json", dict(settings))
+
+    def error(self, key: str, /, **values: object) -> UserError:
+        """An error to raise, which the page says in the reader's language with the extension's text `key`."""
+        return UserError(self.key(key), **values)
+
+    def key(self, key: str) -> str:
+        """The name under which the whole program knows the extension's text `key` (for `JobContext.progress`)."""
+        return f"ext.{self.id}.{key}"
+
+    @property
+    def limits(self) -> GenerateLimits:
+        """The largest request that is accepted here; lower where other machines can reach the page."""
+        return self._studio().settings.limits
+
+    @property
+    def remote(self) -> bool:
+        """Whether other machines can reach the page: then show no paths, and change nothing for everybody."""
+        return self._studio().settings.remote
+
+    def models(self, task: str = "txt2img") -> tuple[CatalogEntry, ...]:
+        """The usable models of one task ("txt2img", "clip", "vit", ...)."""
+        return tuple(entry for entry in self._studio().catalog.entries(task) if entry.problem is None)
+
+    def with_model(
+        self, model: str, task: str, work: Callable[[Any], T], context: JobContext, working_memory: int = 0
+    ) -> T:
+        """In a job: load the model if need be, lend it to `work`, and return what that returns.
+
+        `work` is called again with more room where memory runs out. `working_memory` are the bytes it takes beside the
+        weights. Raises UserError for a model that there is not or that finds no room, JobCancelled.
+        """
+        studio = self._studio()
+        return studio.manager.run(
+            studio.catalog.find(model, task).key(),
+            work,
+            working_memory=working_memory,
+            cancel=context.cancelled,
+            on_progress=context.progress,
+        )
+
+    def check(self, request: GenerateRequest) -> GenerateRequest:
+        """The request with size, guidance and seed filled in; raises UserError for what could not be drawn."""
+        return prepare_request(self._studio(), request)
+
+    def draw(self, request: GenerateRequest, context: JobContext, part: int = 0, parts: int = 1) -> DrawnPictures:
+        """In a job: draw and save as the txt2img page does; after a cancel it returns what is finished.
+
+        Of a job that draws several times, say which `part` of how many `parts` this is: its bar is of the whole.
+        """
+        return draw_pictures(self._studio(), request, _part_of(context, part, parts))
+
+    def _place(self, name: str, title: Mapping[Language, str], build: Callable[[Any], object]) -> Place:
+        return Place(f"ext-{self.id}-{name}", BothLanguages(**dict(title)), build)
+
+    def _open(self) -> Contributions:
+        if self.contributions.closed:
+            raise RuntimeError("an extension adds things in register() only")
+        return self.contributions
+
+    def _studio(self) -> Studio:
+        if self._host.studio is None:
+            raise RuntimeError("the program is not there yet while register() runs: ask in a handler or a job")
+        return self._host.studio
+
+
+def _part_of(context: JobContext, part: int, parts: int) -> JobContext:
+    """The job as one of its parts sees it: progress is moved to its place, and nothing is published."""
+
+    def send(event: JobEvent, _kept: bool) -> None:
+        if isinstance(event, Progress) and event.phase == "phase.denoising":
+            context.progress(part * event.total + event.step, parts * event.total, event.phase)
+        elif isinstance(event, Progress):
+            context.progress(event.step, event.total, event.phase)
+
+    return JobContext(context.device, context.cancelled, send)
+
+
+def _placeholders(words: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(words) if name is not None}

@@ -1,0 +1,173 @@
+"""What extensions are told of while the program works, and how their mistakes stay theirs.
+
+A listener runs in the thread that does the work, so it should be quick. What it raises is charged to its extension by
+name and kept for the Extensions page; the work goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+
+from webui.diffusion.request import GenerateRequest
+from webui.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Event = TypeVar("Event")
+
+_FAULTS_KEPT: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class BeforeGenerate:
+    """A txt2img job starts: size, guidance and seed are filled in, and the prompt tools have had their say."""
+
+    request: GenerateRequest
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """One U-Net call of a txt2img job, counted from 1 to `total` in batch `batch` (from 0).
+
+    `read_predicted_x0` copies the predicted x0 of the batch to RAM, (B, 4, H/8, W/8) float32; call it while listening.
+    """
+
+    batch: int
+    step: int
+    total: int
+    timestep: float
+    read_predicted_x0: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSaved:
+    """A picture lies in the outputs folder; `infotext` is what its PNG carries."""
+
+    path: Path
+    seed: int
+    infotext: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoaded:
+    """A model was read from the disk. `task` is "txt2img", "clip", ...; `name` is the folder's, and seconds it took."""
+
+    task: str
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PageBuilt:
+    """The page is laid out and will be served; `tabs` are the ids of the tabs that extensions have added."""
+
+    tabs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptDraft:
+    """What a prompt tool may change, and the seed that makes its choices the same again."""
+
+    prompt: str
+    negative_prompt: str
+    seed: int
+
+
+PromptTool = Callable[[PromptDraft], PromptDraft]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What an extension's code raised, where, and how often."""
+
+    extension: str
+    where: str
+    traceback: str
+    count: int = 1
+
+
+class Hooks:
+    """The listeners and prompt tools of all extensions; empty where none are loaded. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._listeners: tuple[tuple[str, type, Callable[[Any], object]], ...] = ()
+        self._tools: tuple[tuple[str, PromptTool], ...] = ()
+        self._faults: dict[tuple[str, str, str], Fault] = {}
+        self._lock = threading.Lock()
+
+    def listen(self, extension: str, event: type[Event], listener: Callable[[Event], object]) -> None:
+        """From now on call `listener` for every event of that type, after those that came before."""
+        with self._lock:
+            self._listeners = (*self._listeners, (extension, event, listener))
+
+    def add_prompt_tool(self, extension: str, tool: PromptTool) -> None:
+        """From now on let `tool` change the prompts of txt2img jobs, after those that came before."""
+        with self._lock:
+            self._tools = (*self._tools, (extension, tool))
+
+    def wanted(self, event: type) -> bool:
+        """Whether anybody listens to that event, so that it need not be made for nobody."""
+        return any(wanted is event for _, wanted, _ in self._listeners)
+
+    def tell(self, event: object) -> None:
+        """Call everybody who listens to this event; never raises."""
+        for extension, wanted, listener in self._listeners:
+            if wanted is type(event):
+                self.guarded(extension, wanted.__name__, partial(listener, event), None)
+
+    def rewritten(self, request: GenerateRequest) -> GenerateRequest:
+        """The request with the prompts that the tools make of it; raises a tool's UserError, and nothing else."""
+        for extension, tool in self._tools:
+            draft = PromptDraft(request.prompt, request.negative_prompt, request.seed)
+            made = self.guarded(extension, "prompt tool", partial(_drafted, tool, draft), draft, but=UserError)
+            request = replace(request, prompt=made.prompt, negative_prompt=made.negative_prompt)
+        return request
+
+    def guarded(
+        self, extension: str, where: str, work: Callable[[], T], otherwise: T, but: type[Exception] | tuple[()] = ()
+    ) -> T:
+        """What an extension's `work` returns; `otherwise` where it raises, which is then charged to it.
+
+        An error of the type `but` is meant for the user and goes on its way.
+        """
+        try:
+            return work()
+        except but:
+            raise
+        # Code of others: whatever it raises, an exit included, must not end what the user waits for.
+        except (Exception, SystemExit):
+            self.charge(extension, where, traceback.format_exc())
+            return otherwise
+
+    def charge(self, extension: str, where: str, trace: str) -> None:
+        """Keep what went wrong for the Extensions page, and log it once."""
+        with self._lock:
+            key = (extension, where, trace)
+            before = self._faults.pop(key, None)
+            self._faults[key] = Fault(extension, where, trace, 1 if before is None else before.count + 1)
+            while len(self._faults) > _FAULTS_KEPT:
+                del self._faults[next(iter(self._faults))]
+        if before is None:
+            _log.error("extension %s failed (%s):\n%s", extension, where, trace)
+
+    def faults(self, extension: str) -> tuple[Fault, ...]:
+        """What is charged to one extension, the newest last."""
+        with self._lock:
+            return tuple(fault for fault in self._faults.values() if fault.extension == extension)
+
+
+def _drafted(tool: PromptTool, draft: PromptDraft) -> PromptDraft:
+    made: object = tool(draft)
+    if isinstance(made, PromptDraft) and all(isinstance(words, str) for words in (made.prompt, made.negative_prompt)):
+        return made
+    raise TypeError(f"a prompt tool returns a PromptDraft with two texts, not {made!r:.100}")
