@@ -145,7 +145,7 @@ class Hooks:
         except but:
             raise
         # Code of others: whatever it raises, an exit included, must not end what the user waits for.
-        except (Exception, SystemExit):
+        except (Exception, SystemExit):  # noqa: BLE001
             self.charge(extension, where, traceback.format_exc())
             return otherwise
 

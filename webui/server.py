@@ -66,7 +66,7 @@ def serve(studio: Studio) -> None:
     """Serve the page until Ctrl-C or SIGTERM, and say where it is; blocks, and belongs in the main thread."""
     say = studio.messages.translator(studio.settings.language or "en")
     with running_server(studio) as server, _told_to_stop() as stop:
-        for line in (*extension_lines(server.extensions, say), *_greeting(server, studio.settings, say)):
+        for line in (*_greeting(server, studio.settings, say), *extension_lines(server.extensions, say)):
             print(line, flush=True)  # noqa: T201 - this is what the command says
         stop.wait()
     print(say.text("server.stopped"), flush=True)  # noqa: T201

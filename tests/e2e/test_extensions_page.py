@@ -48,10 +48,6 @@ def extended(place: Path, models_dir: Path) -> Iterator[Served]:
 def test_broken_extensions_stop_nothing_and_the_template_works(
     extended: Served, visitors_of: Callable[[Served], Visitors], place: Path
 ) -> None:
-    said = "".join(extended.said)
-    assert "Extension Hello 1.0: loaded in" in said
-    assert "Extension hangs is off: It had not finished loading after 10 s" in said
-
     visit = visitors_of(extended).visit()
     page = visit.page
     visit.open_tab("Hello")
@@ -80,6 +76,10 @@ def test_broken_extensions_stop_nothing_and_the_template_works(
     visit.speak("ไทย")
     expect(card).to_contain_text("มีผลเมื่อเริ่มโปรแกรมใหม่")
     expect(page.get_by_role("tab", name="สวัสดี")).to_have_count(1)
+
+    said = "".join(extended.said)
+    assert "Extension Hello 1.0: loaded in" in said
+    assert "Extension hangs is off: It had not finished loading after 10 s" in said
 
 
 def test_styles_and_wildcards_reach_the_picture(extended: Served, visitors_of: Callable[[Served], Visitors]) -> None:
