@@ -54,7 +54,7 @@ def test_every_key_that_the_code_uses_exists() -> None:
     used = {text for text in strings_in_code() if KEY.fullmatch(text) and text.partition(".")[0] in prefixes()}
     assert len(used) >= 60
     file_names = {
-        text for text in used if text.endswith((".json", ".png", ".txt", ".safetensors", ".toml", ".css", ".js"))
+        text for text in used if text.endswith((".json", ".png", ".txt", ".safetensors", ".toml", ".css", ".js", ".py"))
     }
     missing = used - file_names - ENGLISH.keys()
     assert not missing
