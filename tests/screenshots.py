@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.e2e.driver import CreateDriver
+from tests.e2e.driver import RUN_MS, CreateDriver
 from tests.e2e.served import launch_chromium, serve
 
 _PROMPTS = {"en-US": "a cat on a blue background", "th-TH": "แมว พื้นหลังสีน้ำเงิน"}
@@ -35,7 +36,7 @@ def main(out: Path, models_dir: Path) -> None:
 
 
 def photograph(browser: Browser, url: str, out: Path, locale: str, theme: Literal["light", "dark"], width: int) -> None:
-    """Photograph the page as it opens, while it draws, when it is done, and with a mistake in the form."""
+    """Photograph the page as it opens, while it draws, when it is done, with a mistake; and then the other pages."""
     context = browser.new_context(locale=locale, color_scheme=theme, viewport={"width": width, "height": 860})
     create = CreateDriver(context.new_page(), url)
     create.open()
@@ -51,7 +52,7 @@ def photograph(browser: Browser, url: str, out: Path, locale: str, theme: Litera
     create.set("seed", _SEED)
     create.set("steps", 12)
     create.generate.click()
-    expect(create.page.locator("#preview img").first).to_be_attached(timeout=120_000)
+    expect(create.stop).to_be_visible(timeout=RUN_MS)
     shoot("running")
     create.wait_until_done()
     create.page.evaluate("() => scrollTo(0, 0)")
@@ -59,9 +60,62 @@ def photograph(browser: Browser, url: str, out: Path, locale: str, theme: Litera
     create.set("width", 101)
     create.prompt.focus()
     create.page.keyboard.press("Control+Enter")
-    expect(create.alert).to_be_visible()
+    expect(create.alert).to_be_visible(timeout=RUN_MS)
     shoot("mistake")
+    create.set("width", 128)
+    for tab, work in _TOUR.items():
+        work(create)
+        create.page.evaluate("() => scrollTo(0, 0)")
+        shoot(tab)
+        _press_first_tab(create)
     context.close()
+
+
+def _press_first_tab(create: CreateDriver) -> None:
+    create.page.locator("#tabs [role=tab]").first.click()
+    expect(create.generate).to_be_visible()
+
+
+def _score(create: CreateDriver) -> None:
+    """The drawn picture against its prompt and two others."""
+    page = create.page
+    page.locator("#send-to-score").click()
+    page.locator("#score-texts textarea").press_sequentially("\na dog\na car")
+    page.locator("#score-run").click()
+    expect(page.locator("#score-matrix table")).to_be_visible(timeout=RUN_MS)
+
+
+def _inside(create: CreateDriver) -> None:
+    """The drawn picture, recorded anew."""
+    create.page.locator("#look-inside").click()
+    expect(create.page.locator("#inside-record-run")).to_be_visible(timeout=RUN_MS)
+    expect(create.page.locator("#inside-x0")).to_be_visible(timeout=RUN_MS)
+
+
+def _latents(create: CreateDriver) -> None:
+    create.page.locator("#send-to-latents").click()
+    expect(create.page.locator("#latents-channels img").first).to_be_visible(timeout=RUN_MS)
+
+
+def _vision(create: CreateDriver) -> None:
+    create.page.locator("#send-to-vision").click()
+    expect(create.page.locator("#vision-patches .patch").first).to_be_visible(timeout=RUN_MS)
+
+
+def _prompt(create: CreateDriver) -> None:
+    page = create.page
+    page.locator("#send-to-prompt").click()
+    page.locator("#bart-repair").click()
+    expect(page.locator("#prompt-candidates .prompt-card").first).to_be_visible(timeout=RUN_MS)
+
+
+_TOUR: dict[str, Callable[[CreateDriver], None]] = {
+    "score": _score,
+    "inside": _inside,
+    "latents": _latents,
+    "vision": _vision,
+    "prompt": _prompt,
+}
 
 
 if __name__ == "__main__":
