@@ -11,7 +11,7 @@
     plain: ["inside.words.reading.plain", "inside.words.about.plain"],
     share: ["inside.words.reading.share", "inside.words.about.share"],
   };
-  const choices = { chip: null, reading: "competing", summed: true, own: true, special: false, threshold: 0.4, cell: null };
+  const choices = { chip: null, reading: "competing", summed: true, own: false, special: false, threshold: 0.4, cell: null };
 
   const chipName = (chip) => {
     if (chip.kind === "start") return say("inside.token.start");

@@ -12,7 +12,7 @@ import torch
 from webui.diffusion.attention import MaskedKeys, cross_attention_layers
 from webui.diffusion.generate import StepView, generate
 from webui.diffusion.trace import Trace
-from webui.diffusion.wordmaps import enlarged, intersection_over_union, threshold_mask, word_map
+from webui.diffusion.wordmaps import competing_word_maps, enlarged, intersection_over_union, threshold_mask
 from webui.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ class Ablation:
     """The same seed with one word's keys masked, set beside where the U-Net had looked for that word.
 
     `change` (h, w) float32 is the mean over the channels of |x0 - x0'| at the last step; `attention` (h, w) float32 the
-    word's map; `correlation` is Pearson's between the two, -1..1 (None where one of them is flat); `overlap` the
-    intersection over union of both above 0.4 of their peaks. `picture` (H, W, 3) uint8 is what was drawn without it.
+    word's map where the words compete; `correlation` is Pearson's between the two, -1..1 (None where one of them is
+    flat); `overlap` the intersection over union of both above 0.4 of their peaks. `picture` (H, W, 3) uint8 is what was
+    drawn without the word.
     """
 
     word: str
@@ -66,7 +67,7 @@ def ablate_word(
         return None
     x0 = last[0][0].float().cpu().numpy()
     change = np.abs(trace.predicted_x0[-1].astype(np.float32) - x0).mean(axis=0)
-    attention = word_map(trace, header.rows_of_word(word))
+    attention = competing_word_maps(trace)[word]
     return Ablation(
         word=header.words[word],
         change=change,
