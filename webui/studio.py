@@ -10,6 +10,9 @@ from webui.diffusion.prompt import PromptTokenizers
 from webui.hooks import Hooks, ModelLoaded
 from webui.i18n import Messages, load_messages
 from webui.runtime.catalog import Catalog, open_catalog
+from webui.runtime.download import Downloader
+from webui.runtime.downloads import DownloadBoard
+from webui.runtime.hub_cache import hub_cache_dir
 from webui.runtime.jobs import JobQueue
 from webui.runtime.manager import ModelManager
 from webui.runtime.memory import GIB
@@ -34,9 +37,11 @@ class Studio:
     embeddings: EmbeddingCache
     search: PictureSearch
     hooks: Hooks
+    downloads: DownloadBoard
 
     def close(self) -> None:
-        """Stop the jobs, then let the models go."""
+        """Stop the downloads and the jobs, then let the models go."""
+        self.downloads.close()
         self.jobs.close()
         self.manager.close()
 
@@ -69,4 +74,5 @@ def open_studio(settings: Settings) -> Studio:
             PictureLimits(max_pixels=settings.score_limits.max_picture_pixels),
         ),
         hooks=hooks,
+        downloads=DownloadBoard(Downloader(hub_cache_dir())),
     )

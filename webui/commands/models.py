@@ -97,18 +97,19 @@ def _add_pull(group: typer.Typer, say: Translator) -> None:
         from webui.runtime.hub_cache import hub_cache_dir, read_hub_id
         from webui.runtime.memory import format_bytes
         from webui.terminal import describe_model, download_in_terminal
+        from webui.views.models import file_words
 
         downloader = Downloader(hub_cache_dir())
         plan = downloader.plan(read_hub_id(model), half=half)
         sizes = {
-            "total": format_bytes(plan.total_bytes),
-            "missing": format_bytes(plan.missing_bytes),
+            "total": file_words(plan.total_bytes),
+            "missing": file_words(plan.missing_bytes),
             "free": format_bytes(plan.free_bytes),
         }
         typer.echo(say.text("models.plan", id=plan.model.repo, count=len(plan.files), **sizes), err=True)
         if dry_run:
             for file in plan.files:
-                typer.echo(f"{format_bytes(file.size):>10}  {file.name}")
+                typer.echo(f"{file_words(file.size):>10}  {file.name}")
             return 0
         if not download_in_terminal(downloader, plan):
             typer.echo(say.text("cli.models.pull_stopped"), err=True)

@@ -21,6 +21,7 @@ from webui.pages.extensions import ExtensionsPage
 from webui.pages.inside import InsidePage
 from webui.pages.latents import FOLLOWED, LatentsPage
 from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
+from webui.pages.models import ModelsPage
 from webui.pages.page import LanguageChange, Page
 from webui.pages.prompt import PromptDesk, PromptPage
 from webui.pages.reader import Readers
@@ -42,6 +43,7 @@ _STYLES: Final = (
     "vision.css",
     "prompt.css",
     "extensions.css",
+    "models.css",
 )
 _SCRIPTS: Final = (
     "inside_core.js",
@@ -94,6 +96,7 @@ def build_page(studio: Studio, extensions: Extensions | None = None) -> gr.Block
                 prompt = PromptPage.build(studio, readers, page)
             with page.make(gr.Tab, {"label": "app.tab.search"}, id="search"):
                 search = SearchPage.build(studio, readers, page)
+            models = _build_models(studio, readers, page)
             added = build_tabs(blocks, studio, readers, page, extensions)
             added_below = build_panels(blocks, studio, readers, page, extensions, create)
             with page.make(
@@ -102,7 +105,7 @@ def build_page(studio: Studio, extensions: Extensions | None = None) -> gr.Block
                 listed = ExtensionsPage.build(studio, readers, extensions)
             listing.select(listed.refreshed, outputs=[listed.listed], **QUIET)
         own: tuple[Page, ...] = (create, create.check, score, inside, latents, vision, prompt, search)
-        pages = (*own, *added, *added_below, listed)
+        pages = (*own, *models, *added, *added_below, listed)
         _wire_language(blocks, readers, page, language, pages)
         _wire_sending(tabs, create, score)
         _wire_inside(tabs, inside_tab, create, inside)
@@ -170,6 +173,16 @@ def page_theme() -> gr.themes.Base:
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_950",
     )
+
+
+def _build_models(studio: Studio, readers: Readers, page: Localizer) -> list[ModelsPage]:
+    """The owner's tab; in remote mode it is not there at all, nor are its events."""
+    if studio.settings.remote:
+        return []
+    with page.make(gr.Tab, {"label": "app.tab.models"}, id="models") as tab:
+        models = ModelsPage.build(studio, readers, page)
+    models.wire_tab(tab)
+    return [models]
 
 
 def _build_header(page: Localizer) -> gr.Radio:

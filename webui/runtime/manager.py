@@ -197,6 +197,12 @@ class ModelManager:
         taken = self._table.ram_bytes() if self._table.all() else 0
         return MemoryStatus(taken, self._budget.limit_bytes, memory.available_ram_bytes())
 
+    def device_memory(self) -> dict[str, int]:
+        """Free bytes of each accelerator, by name; nothing before a model is loaded, since asking takes a context."""
+        if not self._table.all():
+            return {}
+        return {name: free for name, free in self._hardware.free_bytes().items() if name != CPU}
+
     def move_to_ram(self, key: ModelKey) -> None:
         """Free the accelerator of this model, but keep it in RAM for a quick return; UserError while it is in use."""
         resident = self._loaded(key)

@@ -38,6 +38,13 @@ def available_ram_bytes() -> int:
     return min(available, max(limit - current + _inactive_file_bytes(), 0))
 
 
+def process_bytes() -> int:
+    """What this process takes of the machine's memory now (resident set size)."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
 def default_ram_budget() -> int:
     """What loaded models may take together: half of the memory less 2 GiB, at least 4 GiB, at most three quarters.
 

@@ -73,6 +73,13 @@ def size_words(size: int | None, say: Translator) -> str:
     return say.text("models.unknown_size") if size is None else format_bytes(size)
 
 
+def file_words(size: int) -> str:
+    """The size of a file, which may be small: "742 B", "12 KiB", "1.7 GiB"."""
+    if size < 2**10:
+        return f"{size} B"
+    return f"{size / 2**10:.0f} KiB" if size < 2**20 else format_bytes(size)
+
+
 def known_facts(model: KnownModel, say: Translator) -> list[tuple[str, str]]:
     """All that is known of a model: names and values in the reader's language."""
     facts = [

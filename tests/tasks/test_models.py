@@ -1,0 +1,134 @@
+"""What the owner does with models: look up, download, load, let go; and nobody else."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.hub_server import Hub, serve_hub
+from webui.errors import UserError
+from webui.runtime.catalog import CLIP, Catalog
+from webui.runtime.download import Downloader
+from webui.runtime.downloads import DownloadBoard, DownloadPhase, DownloadStatus
+from webui.runtime.jobs import JobContext
+from webui.runtime.manager import ModelManager
+from webui.settings import Settings
+from webui.studio import Studio, open_studio
+from webui.tasks.models import (
+    load_model,
+    look_up,
+    move_model_to_ram,
+    start_download,
+    stop_download,
+    unload_model,
+)
+from webui.views.models_page import loaded_id
+
+
+@pytest.fixture
+def hub(tiny_clip_folder: Path) -> Iterator[Hub]:
+    with serve_hub() as served:
+        for name in ("maker/clip", "maker/second"):
+            served.put(name, tiny_clip_folder)
+        yield served
+
+
+@pytest.fixture
+def studio(tmp_path: Path, hub: Hub) -> Iterator[Studio]:
+    """A studio whose Hub, cache and models folder are this test's own."""
+    cache = tmp_path / "hf" / "hub"
+    opened = open_studio(Settings(data_dir=tmp_path))
+    catalog = Catalog(tmp_path / "models", tmp_path / "bundled", cache)
+    board = DownloadBoard(Downloader(cache, os.environ | hub.environment(cache), pause=0.01))
+    own = replace(opened, catalog=catalog, manager=ModelManager(catalog.roots), downloads=board)
+    yield own
+    opened.downloads.close()
+    opened.manager.close()
+    own.close()
+
+
+def context() -> JobContext:
+    return JobContext("cpu", threading.Event(), lambda event, kept: None)
+
+
+def wait_for(studio: Studio, repo: str, holds: Callable[[DownloadStatus], bool]) -> DownloadStatus:
+    deadline = time.monotonic() + 120
+    while True:
+        (status,) = [each for each in studio.downloads.statuses() if each.plan.model.repo == repo]
+        if holds(status):
+            return status
+        assert time.monotonic() < deadline, status
+        time.sleep(0.02)
+
+
+def test_a_model_is_downloaded_loaded_and_let_go(studio: Studio) -> None:
+    start_download(studio, look_up(studio, "https://huggingface.co/maker/clip"))
+    wait_for(studio, "maker/clip", lambda status: status.phase is DownloadPhase.DONE)
+    assert load_model(studio, "maker/clip", CLIP, context()).hub
+    (loaded,) = studio.manager.status()
+    assert loaded.state == "idle"
+    move_model_to_ram(studio, loaded_id(loaded))
+    unload_model(studio, "another")
+    assert len(studio.manager.status()) == 1
+    unload_model(studio, loaded_id(loaded))
+    assert studio.manager.status() == ()
+
+
+def test_downloads_wait_for_each_other_and_are_stopped(studio: Studio, hub: Hub) -> None:
+    plans = [look_up(studio, repo) for repo in ("maker/clip", "maker/second")]
+    hub.faults.pause = 0.3
+    for plan in plans:
+        start_download(studio, plan)
+    wait_for(studio, "maker/clip", lambda status: bool(status.progress and status.progress.done))
+    assert wait_for(studio, "maker/second", lambda status: True).phase is DownloadPhase.WAITING
+    with pytest.raises(UserError, match="models_downloading"):
+        start_download(studio, plans[0])
+    for plan in reversed(plans):
+        stop_download(studio, plan.model.repo)
+    for plan in plans:
+        wait_for(studio, plan.model.repo, lambda status: status.phase is DownloadPhase.STOPPED)
+    hub.faults.pause = 0.0
+    start_download(studio, plans[0])
+    wait_for(studio, "maker/clip", lambda status: status.phase is DownloadPhase.DONE)
+    assert [status.plan.model.repo for status in studio.downloads.statuses()][-1] == "maker/clip"
+
+
+def test_a_failed_download_keeps_its_reason(studio: Studio, hub: Hub) -> None:
+    plan = look_up(studio, "maker/clip")
+    hub.faults.corrupt = True
+    start_download(studio, plan)
+    status = wait_for(studio, "maker/clip", lambda status: not status.phase.busy)
+    assert status.phase is DownloadPhase.FAILED
+    assert status.error is not None
+    assert status.error.key == "error.hub_wrong_content"
+
+
+@pytest.mark.parametrize("path", ["/somewhere/model", "~/model", "./model", "C:\\model"])
+def test_a_path_is_told_where_it_belongs(studio: Studio, hub: Hub, path: str) -> None:
+    with pytest.raises(UserError, match="models_path"):
+        look_up(studio, path)
+    assert not hub.asked
+
+
+def test_remote_mode_refuses_all_of_it(studio: Studio, hub: Hub) -> None:
+    plan = look_up(studio, "maker/clip")
+    asked = len(hub.asked)
+    remote = replace(studio, settings=Settings(data_dir=studio.settings.data_dir, host="0.0.0.0"))
+    for attempt in (
+        lambda: look_up(remote, "maker/clip"),
+        lambda: start_download(remote, plan),
+        lambda: stop_download(remote, "maker/clip"),
+        lambda: load_model(remote, "maker/clip", CLIP, context()),
+        lambda: unload_model(remote, "x"),
+        lambda: move_model_to_ram(remote, "x"),
+    ):
+        with pytest.raises(UserError, match="models_remote"):
+            attempt()
+    assert len(hub.asked) == asked
+    assert studio.downloads.statuses() == ()
