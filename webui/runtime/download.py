@@ -30,6 +30,7 @@ from webui.runtime.hub_cache import OFFLINE_BUT_FOR_DOWNLOADS, PARTIAL_SUFFIX, H
 from webui.runtime.hub_files import HubFile, choose_files, task_in
 from webui.runtime.jobs import JobCancelled
 from webui.runtime.memory import format_bytes
+from webui.settings import checkout_dir
 
 _log = logging.getLogger(__name__)
 
@@ -186,10 +187,11 @@ class Downloader:
         environment = dict(self._environment)
         if environment.get("HF_HUB_OFFLINE") == OFFLINE_BUT_FOR_DOWNLOADS:
             environment["HF_HUB_OFFLINE"] = "0"
-        package = str(Path(__file__).parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environment.get("PYTHONPATH"))))
+        if checkout := checkout_dir():  # an installed package is found by itself
+            found = (str(checkout), environment.get("PYTHONPATH"))
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, found))
         worker = subprocess.Popen(
-            [sys.executable, "-m", "webui.runtime.hub_worker"],
+            [sys.executable, "-P", "-m", "webui.runtime.hub_worker"],  # -P: modules of the current folder are not ours
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True, encoding="utf-8", env=environment,
         )  # fmt: skip
