@@ -75,6 +75,10 @@ def test_it_holds_the_program_the_weights_and_the_licences(wheel: Path) -> None:
     shipped = [path for path in emoji.rglob("*") if path.is_file()]
     assert len(shipped) > 10
     wanted |= {f"webui/bundled/emoji/{path.relative_to(emoji).as_posix()}" for path in shipped}
+    extensions = [path.parent for path in (ROOT / "extensions").glob("*/extension.toml")]
+    brought = [path for folder in extensions for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert len(brought) > 10
+    wanted |= {f"webui/bundled_extensions/{path.relative_to(ROOT / 'extensions').as_posix()}" for path in brought}
     assert not wanted - names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "models/", "scripts/"))]

@@ -25,6 +25,7 @@ from webui.commands.command import (
     global_flags,
 )
 from webui.commands.doctor import add_doctor
+from webui.commands.extension import add_extension
 from webui.commands.generate import add_generate
 from webui.commands.inside import add_inspect, add_trace
 from webui.commands.models import add_models
@@ -107,6 +108,7 @@ def build_app(say: Translator) -> typer.Typer:
         add_trace,
         add_inspect,
         add_models,
+        add_extension,
         add_doctor,
     ):
         add(app, say)

@@ -7,18 +7,23 @@ name and kept for the Extensions page; the work goes on.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
+from webui.i18n import Language
+from webui.runtime.jobs import JobCancelled, JobContext
+from webui.vision.check import ExtraScore
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +92,18 @@ PromptTool = Callable[[PromptDraft], PromptDraft]
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredPicture:
+    """A picture to give a figure, upright and RGB, the prompt it was drawn from, and the job that asks."""
+
+    image: Image.Image
+    prompt: str
+    context: JobContext
+
+
+Score = Callable[[ScoredPicture], float]
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """What an extension's code raised, where, and how often."""
 
@@ -102,6 +119,7 @@ class Hooks:
     def __init__(self) -> None:
         self._listeners: tuple[tuple[str, type, Callable[[Any], object]], ...] = ()
         self._tools: tuple[tuple[str, PromptTool], ...] = ()
+        self._scores: tuple[tuple[str, Mapping[Language, str], Score], ...] = ()
         self._faults: dict[tuple[str, str, str], Fault] = {}
         self._lock = threading.Lock()
 
@@ -114,6 +132,20 @@ class Hooks:
         """From now on let `tool` change the prompts of txt2img jobs, after those that came before."""
         with self._lock:
             self._tools = (*self._tools, (extension, tool))
+
+    def add_score(self, extension: str, title: Mapping[Language, str], score: Score) -> None:
+        """From now on let `score` give every picture that is checked a figure, after those that came before."""
+        with self._lock:
+            self._scores = (*self._scores, (extension, title, score))
+
+    def scores_of(self, picture: ScoredPicture) -> tuple[ExtraScore, ...]:
+        """The figures that extensions give the picture; one that fails is left out. Raises JobCancelled."""
+        found = []
+        for extension, title, score in self._scores:
+            value = self.guarded(extension, "score", partial(_figure, score, picture), None, but=JobCancelled)
+            if value is not None:
+                found.append(ExtraScore(title, value))
+        return tuple(found)
 
     def wanted(self, event: type) -> bool:
         """Whether anybody listens to that event, so that it need not be made for nobody."""
@@ -134,7 +166,12 @@ class Hooks:
         return request
 
     def guarded(
-        self, extension: str, where: str, work: Callable[[], T], otherwise: T, but: type[Exception] | tuple[()] = ()
+        self,
+        extension: str,
+        where: str,
+        work: Callable[[], T],
+        otherwise: T,
+        but: type[Exception] | tuple[type[Exception], ...] = (),
     ) -> T:
         """What an extension's `work` returns; `otherwise` where it raises, which is then charged to it.
 
@@ -164,6 +201,13 @@ class Hooks:
         """What is charged to one extension, the newest last."""
         with self._lock:
             return tuple(fault for fault in self._faults.values() if fault.extension == extension)
+
+
+def _figure(score: Score, picture: ScoredPicture) -> float | None:
+    value = float(score(picture))
+    if not math.isfinite(value):
+        raise ValueError(f"a score is a finite number, not {value}")
+    return value
 
 
 def _drafted(tool: PromptTool, draft: PromptDraft) -> PromptDraft:

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from webui.extensions.api import ExtensionAPI, Panel, PromptDraft, UserError, Words, element, text
+from webui.extensions.api import CommandLine, ExtensionAPI, Panel, PromptDraft, UserError, Words, element, text
 
 from .styles import Style, UnreadableError, read_styles, styled
 from .wildcards import EndlessWildcardError, UnknownWildcardError, expanded, find_wildcards, lines_of
@@ -23,7 +23,23 @@ def register(api: ExtensionAPI) -> None:
     files = Files(api)
     api.add_translations(json.loads((api.source / "texts.json").read_text(encoding="utf-8")))
     api.add_prompt_tool(files.filled_in)
+    api.add_command(
+        {
+            "en": "PROMPT [SEED]...: the prompt with its wildcards filled in",
+            "th": "PROMPT [SEED]...: prompt ที่เติม wildcard แล้ว",
+        },
+        lambda line: show_filled_in(line, files),
+    )
     api.add_panel("styles", {"en": "Styles and wildcards", "th": "สไตล์และ wildcard"}, lambda panel: build(panel, files))
+
+
+def show_filled_in(line: CommandLine, files: Files) -> None:
+    """One line a seed: what would be drawn. Raises UserError."""
+    prompt, *seeds = line.arguments or ("",)
+    if not all(seed.isdecimal() for seed in seeds):
+        raise files.api.error("bad_seeds", seeds=" ".join(seeds)[:100])
+    for seed in seeds or ["0"]:
+        line.write(files.filled_in(PromptDraft(prompt, "", int(seed))).prompt)
 
 
 class Files:
@@ -73,7 +89,7 @@ def build(panel: Panel, files: Files) -> None:
         sample = panel.make(gr.Button, {"value": "sample"}, size="md", elem_id="styles-sample")
         again = panel.make(gr.Button, {"value": "read_again"}, size="md", elem_id="styles-read-again")
     samples = gr.HTML(apply_default_css=False, elem_id="styles-samples")
-    found = panel.make(gr.HTML, {}, apply_default_css=False, elem_id="styles-found")
+    found = gr.HTML(apply_default_css=False, elem_id="styles-found")
     state = gr.State(0)
     panel.shows(found, state, lambda _, words: render_files(files, words))
 
@@ -88,7 +104,13 @@ def build(panel: Panel, files: Files) -> None:
         except UserError as error:
             return element("div", text(words.error(error)), class_="status-failed", role="alert")
         items = [element("li", text(line), dir="auto") for line in lines]
-        return element("div", text(words.text("samples")), element("ol", *items), class_="notice", role="status")
+        return element(
+            "div",
+            text(words.text("samples")),
+            element("ol", *items, class_="extension-samples"),
+            class_="notice",
+            role="status",
+        )
 
     def read_again(request: gr.Request) -> tuple[object, str]:
         return gr.update(choices=list(files.styles()[0])), render_files(files, panel.words(request))

@@ -100,3 +100,41 @@ def test_styles_and_wildcards_reach_the_picture(extended: Served, visitors_of: C
     visit.wait_until_done()
     expect(visit.parameters).to_contain_text("a small a ")
     expect(visit.parameters).not_to_contain_text("__animal__")
+
+
+def test_a_grid_is_drawn_and_its_cells_are_looked_at(
+    extended: Served, visitors_of: Callable[[Served], Visitors]
+) -> None:
+    visit = visitors_of(extended).visit()
+    page = visit.page
+    visit.open_tab("X/Y/Z")
+    page.locator("#xyz-values-x textarea").fill("1, x")
+    run = page.locator("#ext-xyz_plot-plot-run-run")
+    run.click()
+    expect(page.locator("#xyz-problem [role=alert]")).to_contain_text('"x" is no number')
+    page.locator("#xyz-values-x textarea").fill("1, 2")
+    page.locator("#xyz-values-y textarea").fill("5-6")
+    run.click()
+    expect(page.locator("#xyz-file a")).to_be_visible(timeout=120_000)
+    cells = page.locator("#xyz-grid button[data-cell]")
+    expect(cells).to_have_count(4)
+    expect(page.locator("#xyz-problem [role=alert]")).to_have_count(0)
+    cells.last.click()
+    expect(page.locator("#xyz-chosen pre")).to_contain_text("Steps: 2, Sampler: DPM++ 2M, Schedule type: Karras")
+    expect(page.locator("#xyz-chosen pre")).to_contain_text("Seed: 6")
+    visit.speak("ไทย")
+    expect(page.locator("#xyz-grid caption")).to_contain_text("จำนวน step")
+    expect(page.locator("#xyz-chosen p")).to_contain_text("ลากไฟล์")
+
+
+def test_a_walk_becomes_an_animation(extended: Served, visitors_of: Callable[[Served], Visitors]) -> None:
+    visit = visitors_of(extended).visit()
+    page = visit.page
+    visit.open_tab("Walk")
+    page.locator("#walk-steps input").fill("2")
+    page.locator("#walk-frames input").fill("4")
+    page.locator("#ext-latent_walk-walk-run-run").click()
+    save = page.locator("#walk-shown a[download='walk.webp']")
+    expect(save).to_be_visible(timeout=120_000)
+    expect(page.locator("#walk-shown")).to_contain_text("4 of 4 frames")
+    assert page.locator("#walk-shown img").first.evaluate("(image) => image.naturalWidth") == 128

@@ -5,12 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from webui.extensions.api import DrawnPictures, ExtensionAPI, GenerateRequest, Host, JobContext, Progress, UserError
 from webui.extensions.loading import load_extensions
 from webui.extensions.manifest import BothLanguages, Manifest
+from webui.pages.extension_parts import build_tabs
 from webui.pages.frame import build_page
+from webui.pages.localize import Localizer
+from webui.pages.reader import Readers
 from webui.runtime.jobs import Published
 from webui.studio import Studio
 
@@ -121,3 +125,32 @@ def test_a_tab_that_cannot_be_built_leaves_the_rest_as_it_is(studio: Studio, wri
     laid_out = {int(found) for found in re.findall(r"'id': (\d+)", str(config["layout"]))}
     known = {component["id"] for component in config["components"]}
     assert laid_out - known == {blocks._id}
+
+
+WORDS = """
+import gradio as gr
+def register(api):
+    api.add_tab("one", {"en": "One", "th": "หนึ่ง"}, build)
+def build(tab):
+    def render(value, words):
+        if words.language == "th":
+            raise RuntimeError("no Thai")
+        return f"value {value}"
+    state = gr.State(3)
+    tab.shows(gr.HTML(), state, render)
+    tab.make(gr.Dropdown, {"choices": lambda words: [1 / (words.language == "en")]})
+"""
+
+
+def test_words_that_fail_in_one_language_stay_as_they_were(studio: Studio, write: Write) -> None:
+    write("words", WORDS)
+    studio, extensions = load_extensions(studio)
+    page = Localizer(studio.messages.translator("en"))
+    readers = Readers(studio.messages, "en")
+    with gr.Blocks() as blocks, gr.Tabs():
+        parts = build_tabs(blocks, studio, readers, page, extensions)
+    assert not studio.hooks.faults("words")
+    said = page.updates(studio.messages.translator("th"))
+    html = next(part for part in parts if part.api.id == "words").shown[0].output
+    assert said[html]["value"] == html.value == "value 3"
+    assert {fault.where for fault in studio.hooks.faults("words")} == {"words"}

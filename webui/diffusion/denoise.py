@@ -15,6 +15,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from webui.diffusion.generate import StepView, generate, resolved_request
+from webui.diffusion.interpolate import slerp
 from webui.diffusion.latents import predicted_x0
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.samplers import build_scheduler, find_sampler
@@ -141,6 +142,26 @@ def draw_from_noise(
 
 
 @torch.inference_mode()
+def draw_between(
+    pipe: StableDiffusionPipeline, start: GenerateRequest, end: GenerateRequest, share: float, on_call: OnCall
+) -> np.ndarray:
+    """The picture (H, W, 3) uint8 at `share` (0..1) of the way: noise and text embeddings are slerped.
+
+    At 0 and 1 it is what `start` and `end` draw. Of everything but prompts and seeds, `start` decides.
+    """
+    start, end = resolved_request(pipe, start), resolved_request(pipe, end)
+    loop, other = _Loop(pipe, start), _Loop(pipe, end)
+    # Prompt and negative prompt lie one above the other: each goes its own way, token by token.
+    ways = [
+        [slerp(first, last, share) for first, last in zip(half, other_half, strict=True)]
+        for half, other_half in zip(_rows(loop.context), _rows(other.context), strict=True)
+    ]
+    loop.context = torch.from_numpy(np.stack([np.stack(tokens) for tokens in ways])).to(loop.context)
+    noise = slerp(to_array(_seeded(pipe, start)[1]), to_array(_seeded(pipe, end)[1]), share)
+    return loop.finish(loop.tensor(noise) * loop.scheduler.init_noise_sigma, 0, on_call)
+
+
+@torch.inference_mode()
 def initial_noise(pipe: StableDiffusionPipeline, request: GenerateRequest) -> np.ndarray:
     """The noise (4, H/8, W/8) float32 of unit variance that the request's seed stands for."""
     return to_array(_seeded(pipe, resolved_request(pipe, request))[1])
@@ -228,6 +249,12 @@ def _step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
     known = inspect.signature(scheduler.step).parameters
     options: dict[str, Any] = {"eta": 0.0, "generator": [generator]}
     return {name: value for name, value in options.items() if name in known}
+
+
+def _rows(context: torch.Tensor) -> np.ndarray:
+    """Text embeddings (1 or 2, 77, D) as float32 in main memory."""
+    rows: np.ndarray = context.detach().float().cpu().numpy()
+    return rows
 
 
 def _listed(steps: tuple[int, ...]) -> str:

@@ -5,13 +5,15 @@ Import from here only: the rest of the program may change any day, this changes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from webui.diffusion.animation import animate
+import numpy as np
+
+from webui.diffusion.animation import ANIMATION_FORMATS, animate
 from webui.diffusion.interpolate import lerp, slerp
 from webui.diffusion.request import MAX_SEED, GenerateLimits, GenerateRequest
 from webui.diffusion.samplers import SAMPLERS
@@ -24,6 +26,8 @@ from webui.hooks import (
     PageBuilt,
     PromptDraft,
     PromptTool,
+    Score,
+    ScoredPicture,
     StepDone,
 )
 from webui.i18n import LANGUAGES, Language, Translator
@@ -31,6 +35,7 @@ from webui.runtime.catalog import CatalogEntry
 from webui.runtime.jobs import JobCancelled, JobContext, JobEvent, Progress
 from webui.store.gallery import SavedPicture
 from webui.store.json_file import read_json, write_json
+from webui.tasks.latents import walk
 from webui.tasks.txt2img import DrawnPictures, draw_pictures, prepare_request
 from webui.views.markup import element, text
 
@@ -41,12 +46,14 @@ if TYPE_CHECKING:
     from webui.studio import Studio
 
 __all__ = [
+    "ANIMATION_FORMATS",
     "API_VERSION",
     "MAX_SEED",
     "SAMPLERS",
     "BeforeGenerate",
     "BothLanguages",
     "CatalogEntry",
+    "CommandLine",
     "DrawnPictures",
     "ExtensionAPI",
     "GenerateLimits",
@@ -59,6 +66,7 @@ __all__ = [
     "Panel",
     "PromptDraft",
     "SavedPicture",
+    "ScoredPicture",
     "StepDone",
     "Tab",
     "UserError",
@@ -96,11 +104,17 @@ class Words:
         return self.translator.error(error)
 
 
+Said = str | Callable[[Words], object]
+
+
 class Tab(Protocol):
     """What the function that builds a tab, or a panel, works with."""
 
-    def make(self, component: type[AnyBlock], words: Mapping[str, str], /, **properties: Any) -> AnyBlock:
-        """Build `component(**properties)` whose properties in `words` are texts of the extension, in both languages."""
+    def make(self, component: type[AnyBlock], words: Mapping[str, Said], /, **properties: Any) -> AnyBlock:
+        """Build `component(**properties)`; the properties in `words` follow the reader's language.
+
+        Each is the key of a text, or a function that makes the property of the extension's `Words`.
+        """
         ...
 
     def words(self, request: gr.Request) -> Words:
@@ -154,6 +168,28 @@ class Place:
     build: Callable[[Any], object]
 
 
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """What a command works with: what was typed after its name, and the way to say and to do something.
+
+    `write` puts a line on the terminal; `run` does a job with a progress bar and returns what it returns (raises its
+    UserError, and JobCancelled after Ctrl-C).
+    """
+
+    arguments: tuple[str, ...]
+    words: Words
+    write: Callable[[str], None]
+    run: Callable[[Callable[[JobContext], Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What `diffuscope extension ID` does, and one line about it."""
+
+    about: BothLanguages
+    run: Callable[[CommandLine], int | None]
+
+
 @dataclass(slots=True)
 class Contributions:
     """What an extension asks for in `register`; it takes effect when that has returned."""
@@ -161,7 +197,9 @@ class Contributions:
     tabs: list[Place] = field(default_factory=list)
     panels: list[Place] = field(default_factory=list)
     listeners: list[tuple[type, Callable[[Any], object]]] = field(default_factory=list)
+    command: Command | None = None
     prompt_tools: list[PromptTool] = field(default_factory=list)
+    scores: list[tuple[BothLanguages, Score]] = field(default_factory=list)
     texts: dict[Language, dict[str, str]] = field(default_factory=lambda: {language: {} for language in LANGUAGES})
     closed: bool = False
 
@@ -215,6 +253,19 @@ class ExtensionAPI:
         stays as it was.
         """
         self._open().prompt_tools.append(tool)
+
+    def add_score(self, title: Mapping[Language, str], score: Score) -> None:
+        """Let "Check my picture" also show what `score` makes of each picture: a finite number.
+
+        It runs in the job that checks; one that raises is left out and charged to the extension.
+        """
+        self._open().scores.append((BothLanguages(**dict(title)), score))
+
+    def add_command(self, about: Mapping[Language, str], run: Callable[[CommandLine], int | None]) -> None:
+        """Let `diffuscope extension ID` call `run`, whose answer is the exit code (None: 0); one an extension."""
+        if self._open().command is not None:
+            raise ValueError("an extension adds one command")
+        self._open().command = Command(BothLanguages(**dict(about)), run)
 
     def listen(self, event: type[Event], listener: Callable[[Event], object]) -> None:
         """Call `listener` with every event of this type. It runs in the thread that does the work: be quick."""
@@ -287,6 +338,20 @@ class ExtensionAPI:
         Of a job that draws several times, say which `part` of how many `parts` this is: its bar is of the whole.
         """
         return draw_pictures(self._studio(), request, _part_of(context, part, parts))
+
+    def walk(
+        self,
+        stops: Sequence[GenerateRequest],
+        frames: int,
+        context: JobContext,
+        on_frame: Callable[[np.ndarray], None],
+    ) -> bool:
+        """In a job: draw `frames` (at least 2) pictures on the way from stop to stop, noise and prompt slerped.
+
+        `on_frame` gets each, (H, W, 3) uint8; they are not saved. Of everything but prompts and seeds, the first stop
+        decides. False when the job was stopped before the last one.
+        """
+        return walk(self._studio(), stops, frames, context, on_frame)
 
     def _place(self, name: str, title: Mapping[Language, str], build: Callable[[Any], object]) -> Place:
         return Place(f"ext-{self.id}-{name}", BothLanguages(**dict(title)), build)

@@ -14,6 +14,7 @@ from webui.extensions.discovery import Candidate, find_extensions
 from webui.extensions.isolation import TIME_LIMIT, FailedError, HungError, forget_modules, import_entry, run_isolated
 from webui.extensions.manifest import BothLanguages, Manifest
 from webui.extensions.switches import Switches
+from webui.i18n import LANGUAGES
 from webui.settings import bundled_extensions_dir
 from webui.studio import Studio
 
@@ -129,4 +130,6 @@ def _joined(studio: Studio, loaded: Sequence[ExtensionAPI]) -> Studio:
             studio.hooks.listen(api.id, event, listener)
         for tool in asked.prompt_tools:
             studio.hooks.add_prompt_tool(api.id, tool)
+        for title, score in asked.scores:
+            studio.hooks.add_score(api.id, {language: title.text(language) for language in LANGUAGES}, score)
     return replace(studio, messages=messages)

@@ -11,13 +11,13 @@ import gradio as gr
 from gradio.blocks import Block, BlockContext, Blocks
 from gradio.context import Context
 
-from webui.extensions.api import ExtensionAPI, Place, Words
+from webui.extensions.api import ExtensionAPI, Place, Said, Words
 from webui.extensions.isolation import FailedError, HungError, run_isolated
 from webui.extensions.loading import Extensions
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, RunBar, build_run_bar, follow_job, stop_job
 from webui.pages.create import CreatePage
-from webui.pages.localize import Localizer, Updates
+from webui.pages.localize import Binding, Localized, Localizer, Updates
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of
 from webui.runtime.jobs import JobContext
@@ -59,17 +59,20 @@ class ExtensionPart(Page):
         """What is not wanted; of panels only."""
         return self._create().form.negative_prompt
 
-    def make(self, component: type[AnyBlock], words: Mapping[str, str], /, **properties: Any) -> AnyBlock:
+    def make(self, component: type[AnyBlock], words: Mapping[str, Said], /, **properties: Any) -> AnyBlock:
         """As `webui.extensions.api.Tab.make`."""
-        return self.page.make(component, {name: self.api.key(key) for name, key in words.items()}, **properties)
+        return self.page.make(component, {name: self._words(said) for name, said in words.items()}, **properties)
 
     def words(self, request: gr.Request) -> Words:
         """What speaks to the reader behind an event."""
         return self._spoken(self.readers.translator(request))
 
     def shows(self, output: gr.HTML, state: gr.State, render: Callable[[Any, Words], str]) -> None:
-        """Remember what makes the words of `output`."""
+        """Remember what makes the words of `output`; a page that opens shows what it makes of the state's own value."""
         self.shown.append(_Shown(output, state, render))
+        first = self._localized(lambda words: render(state.value, words))
+        output.value = first(self.page.first_language)
+        self.page.bindings.append(Binding(output, {"value": first}))
 
     def run_bar(self, name: str, start: str) -> RunBar:
         """The two buttons and the line of a job."""
@@ -104,6 +107,20 @@ class ExtensionPart(Page):
     def said_again_outputs(self) -> list[Block]:
         """Where the words are."""
         return [shown.output for shown in self.shown]
+
+    def _words(self, said: Said) -> Localized:
+        return self.api.key(said) if isinstance(said, str) else self._localized(said)
+
+    def _localized(self, said: Callable[[Words], object]) -> Callable[[Translator], object]:
+        """What an extension makes of a language. It may fail while the part is built; later it keeps what it was."""
+        newest: list[object] = []
+
+        def localized(say: Translator) -> object:
+            make = partial(said, self._spoken(say))
+            newest[:] = [self.studio.hooks.guarded(self.api.id, "words", make, newest[0]) if newest else make()]
+            return newest[0]
+
+        return localized
 
     def _spoken(self, say: Translator) -> Words:
         return Words(say, self.api.key(""))

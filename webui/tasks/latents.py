@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, cast
@@ -20,7 +20,7 @@ from webui.diffusion.request import MAX_SEED, RANDOM_SEED, GenerateRequest, with
 from webui.diffusion.trace import Trace, open_trace
 from webui.errors import UserError
 from webui.runtime.catalog import TXT2IMG, CatalogEntry
-from webui.runtime.jobs import JobContext
+from webui.runtime.jobs import JobCancelled, JobContext
 from webui.studio import Studio
 from webui.tasks.txt2img import prepare_request
 from webui.vision.pictures import MemoryGate, Note, PictureFile, PictureLimits, opened
@@ -238,6 +238,42 @@ def interpolate_seeds(
     return _with_pipe(studio, entry, cast(int, request.width) * cast(int, request.height), work, context)
 
 
+def walk(
+    studio: Studio,
+    stops: Sequence[GenerateRequest],
+    frames: int,
+    context: JobContext,
+    on_frame: Callable[[np.ndarray], None],
+) -> bool:
+    """Draw `frames` pictures (H, W, 3) uint8 evenly along the way from stop to stop, both ends included.
+
+    `on_frame` hears of each as it is drawn. Of everything but prompts and seeds, the first stop decides. Returns
+    whether all were drawn: a cancel ends the walk within one U-Net call and leaves the frames so far. Raises UserError.
+    """
+    stops = [prepare_request(studio, stop) for stop in stops]
+    entry = studio.catalog.find(stops[0].model, TXT2IMG)
+    places = [share * (len(stops) - 1) for share in shares(frames)]
+    drawn = 0
+
+    def work(pipe: StableDiffusionPipeline) -> None:
+        from webui.diffusion.denoise import draw_between
+
+        nonlocal drawn
+        for number in range(drawn, frames):  # one that ran out of memory goes on where it was
+            leg = min(int(places[number]), len(stops) - 2)
+            start = replace(stops[0], prompt=stops[leg].prompt, seed=stops[leg].seed)
+            end = replace(stops[0], prompt=stops[leg + 1].prompt, seed=stops[leg + 1].seed)
+            hear = _part_listener(context, number, frames)
+            on_frame(draw_between(pipe, start, end, places[number] - leg, hear))
+            drawn = number + 1
+
+    try:
+        _with_pipe(studio, entry, cast(int, stops[0].width) * cast(int, stops[0].height), work, context)
+    except JobCancelled:
+        return False
+    return True
+
+
 def guess_x0(
     studio: Studio, request: GenerateRequest, x0: np.ndarray, sample: np.ndarray, timestep: int, context: JobContext
 ) -> Guess:
@@ -347,6 +383,14 @@ def _listener(context: JobContext) -> Callable[[int, int], None]:
     def hear(done: int, total: int) -> None:
         context.check()
         context.progress(done, total, "phase.denoising")
+
+    return hear
+
+
+def _part_listener(context: JobContext, part: int, parts: int) -> Callable[[int, int], None]:
+    def hear(done: int, total: int) -> None:
+        context.check()
+        context.progress(part * total + done, parts * total, "phase.denoising")
 
     return hear
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from webui.clip.concepts import read_concepts
 from webui.clip.request import ScoreRequest, check_texts
 from webui.errors import UserError
+from webui.hooks import ScoredPicture
 from webui.runtime.catalog import CLIP, VIT, CatalogEntry
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
 from webui.tasks.clip import score_pictures
-from webui.vision.check import CheckedPicture, PictureCheck, judge_nouns
+from webui.vision.check import CheckedPicture, ExtraScore, PictureCheck, judge_nouns
 from webui.vision.labels import LabelSet, PromptNouns
 from webui.vision.pictures import PictureLimits
 from webui.vision.request import (
@@ -144,7 +145,7 @@ def check_pictures(studio: Studio, request: CheckRequest, context: JobContext) -
             picture.source: float(row[0])
             for picture, row in zip(scores.pictures, scores.similarity.cosine, strict=True)
         }
-    rims = {one.source: _rim(studio, request, one.source) for one in found.pictures}
+    seen = {one.source: _measured(studio, request, one.source, context) for one in found.pictures}
     return PictureCheck(
         prompt=request.prompt,
         nouns=nouns,
@@ -157,8 +158,9 @@ def check_pictures(studio: Studio, request: CheckRequest, context: JobContext) -
                 name=one.name,
                 classified=one,
                 verdicts=judge_nouns(nouns.found, one),
-                rim=rims[one.source],
+                rim=seen[one.source][0],
                 cosine=cosines.get(one.source),
+                extra=seen[one.source][1],
             )
             for one in found.pictures
         ),
@@ -166,13 +168,17 @@ def check_pictures(studio: Studio, request: CheckRequest, context: JobContext) -
     )
 
 
-def _rim(studio: Studio, request: CheckRequest, source: int) -> RimColour:
+def _measured(
+    studio: Studio, request: CheckRequest, source: int, context: JobContext
+) -> tuple[RimColour, tuple[ExtraScore, ...]]:
+    """What is read off the pixels: the background, and the scores of extensions."""
     from webui.vision.background import rim_colour
     from webui.vision.pictures import MemoryGate, opened
 
     file, limits = request.pictures[source], _limits(studio)
     with opened(file.name, file.read(limits), limits, MemoryGate()) as picture:
-        return rim_colour(picture.image)
+        extra = studio.hooks.scores_of(ScoredPicture(picture.image.convert("RGB"), request.prompt, context))
+        return rim_colour(picture.image), extra
 
 
 def _first(studio: Studio, task: str, model: str | None) -> CatalogEntry:

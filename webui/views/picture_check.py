@@ -66,6 +66,10 @@ def _card(check: PictureCheck, picture: CheckedPicture, place: int, say: Transla
     if picture.cosine is not None:
         score = say.text("check.clip_score", score=f"{picture.cosine:.3f}", model=check.clip or "")
         verdicts.append(element("li", text(score)))
+    verdicts += [
+        element("li", text(say.text("extension.score", title=one.title[say.language], value=f"{one.value:.4g}")))
+        for one in picture.extra
+    ]
     return element(
         "li" if several else "div",
         element("h4", text(heading)) if heading else "",

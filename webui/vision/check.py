@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from webui.i18n import Language
 from webui.vision.labels import Colour, Noun, PromptNouns
 
 if TYPE_CHECKING:
@@ -32,11 +33,20 @@ class NounVerdict:
         return self.rank <= TOP
 
 
+@dataclass(frozen=True, slots=True)
+class ExtraScore:
+    """A figure that an extension gives a picture; `title` says in each language what it is."""
+
+    title: Mapping[Language, str]
+    value: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedPicture:
     """What was found in one picture. `place` is its place among the pictures given.
 
     `cosine` is CLIP's score of the whole prompt, None when there was no CLIP to ask; `rim` the measured background.
+    `extra` are the scores of extensions.
     """
 
     place: int
@@ -45,6 +55,7 @@ class CheckedPicture:
     verdicts: tuple[NounVerdict, ...]
     rim: RimColour
     cosine: float | None
+    extra: tuple[ExtraScore, ...] = ()
 
     @property
     def all_seen(self) -> bool:
@@ -120,6 +131,7 @@ def check_as_dict(check: PictureCheck) -> dict[str, Any]:
                     "matches": background_matches(wanted, picture.rim),
                 },
                 "clip_score": picture.cosine,
+                "extra_scores": [{"title": one.title["en"], "value": one.value} for one in picture.extra],
             }
             for picture in check.ranked
         ],
