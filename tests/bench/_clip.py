@@ -27,10 +27,13 @@ def fresh_encoder(clip: ClipParts, *, draft: bool = False) -> Encoder:
     return Encoder(clip, "emoji", EmbeddingCache(), draft=draft)
 
 
-def write_photographs(folder: Path, count: int, width: int, height: int) -> list[Path]:
-    """JPEGs with soft areas, edges and grain, so that decoding costs what it costs for photographs."""
+def write_photographs(folder: Path, count: int, width: int, height: int, first: int = 0) -> list[Path]:
+    """JPEGs with soft areas, edges and grain, so that decoding costs what it costs for photographs.
+
+    No two numbers from `first` on give the same picture.
+    """
     paths = []
-    for number in range(count):
+    for number in range(first, first + count):
         rng = np.random.default_rng(number)
         coarse = Image.fromarray(rng.integers(0, 256, (9, 16, 3), dtype=np.uint8)).resize(
             (width, height), Image.Resampling.BICUBIC

@@ -42,7 +42,8 @@ def run() -> dict[str, object]:
             files = []
             for width, height in SIZES:
                 (place / f"{width}").mkdir(parents=True)
-                files += write_photographs(place / f"{width}", max(1, count // PARTS // len(SIZES)), width, height)
+                each = max(1, count // PARTS // len(SIZES))
+                files += write_photographs(place / f"{width}", each, width, height, first=done + len(files))
             rclip.index(place)
             for name, work in (("ours", _ours), ("plain", _plain), ("decode", _decode)):
                 started = time.perf_counter()
@@ -80,8 +81,8 @@ class _Rclip:
 
 def _ours(clip: ClipParts, store: LanceStore, place: Path, files: list[Path]) -> None:
     counts = index_folder(store, fresh_encoder(clip), place)
-    if counts.done != len(files):
-        raise SystemExit(f"{counts.done} of {len(files)} pictures were indexed")
+    if counts.embedded != len(files):  # a picture that is known by its content costs next to nothing
+        raise SystemExit(f"{counts.embedded} of {len(files)} pictures were embedded")
 
 
 def _plain(clip: ClipParts, _store: LanceStore, _place: Path, files: list[Path]) -> None:
