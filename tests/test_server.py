@@ -102,23 +102,6 @@ def test_a_data_folder_that_cannot_be_written_is_said(studio: Studio, tmp_path: 
     assert refused.value.key == "error.folder_not_writable"
 
 
-def test_remote_mode_asks_for_a_login(studio: Studio) -> None:
-    settings = studio.settings.model_copy(update={"host": "0.0.0.0"})
-    with running_server(dataclasses.replace(studio, settings=settings)) as server:
-        assert server.login is not None
-        assert server.login.made_up
-        url = f"http://127.0.0.1:{settings.port}/"
-        assert httpx.get(url + "api/v1/models").status_code == 401
-        assert httpx.get(url + "gradio_api/info").status_code == 401
-        assert "components" not in httpx.get(url + "config").text
-        wrong = {"username": server.login.name, "password": "no"}
-        right = {"username": server.login.name, "password": server.login.password}
-        assert httpx.post(url + "login", data=wrong).status_code == 400
-        with httpx.Client() as browser:
-            assert browser.post(url + "login", data=right).status_code == 200
-            assert "components" in browser.get(url + "config").json()
-
-
 def test_the_page_is_served_without_the_model_libraries(tmp_path: Path) -> None:
     code = """
 import json, sys

@@ -32,7 +32,7 @@ from webui.commands.models import add_models
 from webui.commands.prompt import add_prompt
 from webui.commands.score import add_score
 from webui.commands.search import add_index, add_search
-from webui.commands.serve import add_serve
+from webui.commands.serve import add_password, add_serve
 from webui.commands.vision import add_classify
 from webui.errors import UserError
 from webui.i18n import LANGUAGES, Language, Translator, load_messages
@@ -99,6 +99,7 @@ def build_app(say: Translator) -> typer.Typer:
     _add_global_flags(app, say)
     for add in (
         add_serve,
+        add_password,
         add_generate,
         add_score,
         add_index,

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.requests import Request
 
 from webui.api.routes import api_routes
 from webui.api.search import picture_routes
@@ -21,7 +23,10 @@ from webui.errors import UserError
 from webui.extensions.loading import Extensions, load_extensions
 from webui.i18n import Translator
 from webui.pages.frame import build_page, page_head, page_theme
-from webui.security import LocalOnlyMiddleware, Login, login_for
+from webui.search.links import PREFIX
+from webui.security.gate import VISITOR, Gate, Guard, guard_for
+from webui.security.logins import Logins
+from webui.security.visitors import Visitor
 from webui.settings import CONFIG_NAME, Settings
 from webui.studio import Studio
 from webui.views.extensions import extension_lines
@@ -32,12 +37,12 @@ _MAX_OPEN_RUNS = 200
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A page that is being served. `login` is what it asks for, None on this machine alone."""
+    """A page that is being served. `logins` is what it asks for, None on this machine alone."""
 
     blocks: gr.Blocks
     url: str
     share_url: str | None
-    login: Login | None
+    logins: Logins | None
     extensions: Extensions = field(default_factory=Extensions)
 
 
@@ -48,16 +53,17 @@ def running_server(studio: Studio) -> Iterator[RunningServer]:
     Raises UserError when the port is taken or the data folder cannot be written.
     """
     settings = studio.settings
-    login = login_for(settings)
+    head = page_head(settings.language)
+    guard = guard_for(settings, studio.messages, uploads=_cache_folder(settings), search=PREFIX, head=head)
     _use_cache_folder(settings)
     studio, extensions = load_extensions(studio)
     blocks = build_page(studio, extensions)
     try:
-        _, url, share_url = blocks.launch(**_launch_options(studio, login))
+        _, url, share_url = blocks.launch(**_launch_options(studio, guard, head))
     except OSError as error:
         raise UserError("error.port_taken", host=settings.host, port=settings.port) from error
     try:
-        yield RunningServer(blocks, url, share_url, login, extensions)
+        yield RunningServer(blocks, url, share_url, guard.logins, extensions)
     finally:
         blocks.close(verbose=False)
 
@@ -72,11 +78,12 @@ def serve(studio: Studio) -> None:
     print(say.text("server.stopped"), flush=True)  # noqa: T201
 
 
-def _launch_options(studio: Studio, login: Login | None) -> dict[str, Any]:
+def _launch_options(studio: Studio, guard: Guard, head: str) -> dict[str, Any]:
     settings = studio.settings
+    secrets = [settings.data_dir / CONFIG_NAME, settings.models_dir, settings.auth_file]
     application = {
-        "middleware": [] if settings.remote else [Middleware(LocalOnlyMiddleware, host=settings.host)],
-        "routes": [*api_routes(studio, login), *picture_routes(studio)],
+        "middleware": [Middleware(Gate, guard=guard)],
+        "routes": [*api_routes(studio), *picture_routes(studio)],
         "docs_url": None,
         "redoc_url": None,
     }
@@ -84,12 +91,12 @@ def _launch_options(studio: Studio, login: Login | None) -> dict[str, Any]:
         "server_name": settings.host,
         "server_port": settings.port or _free_port(settings.host),
         "share": settings.share,
-        "auth": login.check if login is not None else None,
+        "auth_dependency": _visitor_id if settings.remote else None,
         "theme": page_theme(),
-        "head": page_head(settings.language),
+        "head": head,
         "favicon_path": str(files("webui").joinpath("assets", "logo.svg")),
         "allowed_paths": [str(settings.outputs_dir)],
-        "blocked_paths": [str(settings.data_dir / CONFIG_NAME), str(settings.models_dir)],
+        "blocked_paths": [str(path) for path in secrets if path is not None],
         "max_file_size": settings.max_upload_mb * 1024 * 1024,
         "max_threads": _MAX_OPEN_RUNS,
         "app_kwargs": application,
@@ -104,9 +111,19 @@ def _launch_options(studio: Studio, login: Login | None) -> dict[str, Any]:
     }
 
 
+def _visitor_id(request: Request) -> str | None:
+    """Who the gate has let in: what Gradio calls the user's name."""
+    visitor: Visitor | None = request.scope.get(VISITOR)
+    return None if visitor is None else visitor.id
+
+
+def _cache_folder(settings: Settings) -> Path:
+    return settings.data_dir / "cache" / "page"
+
+
 def _use_cache_folder(settings: Settings) -> None:
     """Uploads and served copies lie in the data folder, not in a temporary folder that all users share."""
-    folder = settings.data_dir / "cache" / "page"
+    folder = _cache_folder(settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -147,7 +164,7 @@ def _greeting(server: RunningServer, settings: Settings, say: Translator) -> Ite
         yield say.text("server.share_address", url=server.share_url)
     elif settings.share:
         yield say.text("server.no_share_link")
-    if server.login is not None:
-        password = server.login.password if server.login.made_up else say.text("server.password_as_set")
-        yield say.text("server.login", name=server.login.name, password=password)
+    if server.logins is not None:
+        name, password = server.logins.made_up or (", ".join(server.logins.names), say.text("server.password_as_set"))
+        yield say.text("server.login", name=name, password=password)
     yield say.text("server.how_to_stop")

@@ -32,7 +32,7 @@ from webui.i18n import Language
 APP_NAME: Final = "diffuscope"
 CONFIG_NAME: Final = "config.toml"
 ENV_PREFIX: Final = "DIFFUSCOPE_"
-_PATH_FIELDS: Final = ("data_dir", "models_dir", "outputs_dir")
+_PATH_FIELDS: Final = ("data_dir", "models_dir", "outputs_dir", "auth_file")
 _REMOTE_MAX_PIXELS: Final = 768 * 768
 
 
@@ -97,7 +97,8 @@ class Settings(BaseSettings):
     `memory_budget_gb` bounds what loaded models may take together (None: decided from the free memory);
     `idle_unload_minutes` is how long an unused model stays (0: for ever). `language` None follows the reader: the
     browser's language on the page, LANG on the command line. Remote mode starts from lower limits; what the owner sets
-    by name holds in both. `index_outputs` puts generated pictures into the search index as they are made.
+    by name holds in both. `index_outputs` puts generated pictures into the search index as they are made. A shared page
+    asks for the logins in `auth_file`, else for the one login; `calls_per_minute` is for each visitor (0: no limit).
     `safe_mode` starts without any extension.
     """
 
@@ -112,6 +113,7 @@ class Settings(BaseSettings):
     share: bool = False
     login_name: str = Field(default=APP_NAME, min_length=1)
     login_password: SecretStr | None = None
+    auth_file: Path | None = None
     language: Language | None = None
 
     memory_budget_gb: float | None = Field(default=None, gt=0)
@@ -124,6 +126,7 @@ class Settings(BaseSettings):
     safe_mode: bool = False
     max_waiting_jobs: int = Field(default_factory=lambda data: 16 if _is_remote(data) else 64, ge=1)
     max_waiting_jobs_per_user: int = Field(default_factory=lambda data: 4 if _is_remote(data) else 64, ge=1)
+    calls_per_minute: int = Field(default_factory=lambda data: 600 if _is_remote(data) else 0, ge=0)
 
     @property
     def remote(self) -> bool:
@@ -145,8 +148,8 @@ class Settings(BaseSettings):
 
     @field_validator(*_PATH_FIELDS)
     @classmethod
-    def _absolute(cls, path: Path) -> Path:
-        return path.expanduser().absolute()
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
 
     @field_validator("limits", mode="before")
     @classmethod

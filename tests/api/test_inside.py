@@ -18,7 +18,7 @@ BODY = {"prompt": "a cat", "model": "tiny", "steps": 2, "seed": 3, "all_heads": 
 
 @pytest.fixture
 def client(studio: Studio) -> Iterator[TestClient]:
-    with TestClient(Starlette(routes=api_routes(studio, None))) as opened:
+    with TestClient(Starlette(routes=api_routes(studio))) as opened:
         yield opened
 
 

@@ -18,7 +18,7 @@ from webui.studio import Studio
 
 @pytest.fixture
 def client(studio: Studio) -> Iterator[TestClient]:
-    with TestClient(Starlette(routes=api_routes(studio, None))) as opened:
+    with TestClient(Starlette(routes=api_routes(studio))) as opened:
         yield opened
 
 

@@ -32,7 +32,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline_folder: Path)
 
 @pytest.fixture(scope="module")
 def client(studio: Studio) -> TestClient:
-    return TestClient(Starlette(routes=api_routes(studio, None)))
+    return TestClient(Starlette(routes=api_routes(studio)))
 
 
 def finished(client: TestClient, studio: Studio, answer: Any) -> dict[str, Any]:

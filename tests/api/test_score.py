@@ -29,7 +29,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def client(models_dir: Path, tmp_path: Path) -> Iterator[TestClient]:
     studio: Studio = open_studio(Settings(data_dir=tmp_path, models_dir=models_dir, max_upload_mb=1))
-    yield TestClient(Starlette(routes=api_routes(studio, None)))
+    yield TestClient(Starlette(routes=api_routes(studio)))
     studio.close()
 
 

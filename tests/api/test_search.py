@@ -74,7 +74,7 @@ def opened(place: Path) -> Iterator[Open]:
 
         def make(host: str = "127.0.0.1") -> Opened:
             studio = stack.enter_context(closing(open_studio(Settings(data_dir=place, host=host))))
-            app = Starlette(routes=[*api_routes(studio, None), *picture_routes(studio)])
+            app = Starlette(routes=[*api_routes(studio), *picture_routes(studio)])
             return Opened(studio, TestClient(app))
 
         yield make

@@ -27,7 +27,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
 
 @pytest.fixture(scope="module")
 def client(studio: Studio) -> TestClient:
-    return TestClient(Starlette(routes=api_routes(studio, None)))
+    return TestClient(Starlette(routes=api_routes(studio)))
 
 
 def content() -> bytes:

@@ -5,8 +5,6 @@ Errors are {"error": {"key", "message"}} with a 4xx status, the message in the l
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -32,11 +30,12 @@ from webui.api.vision import CHECK, read_check_request, read_classify_request
 from webui.diffusion.request_values import request_from_values
 from webui.diffusion.samplers import SAMPLERS
 from webui.errors import UserError
-from webui.i18n import LANGUAGES, Language
+from webui.i18n import accepted_language
 from webui.prompts.request import prompt_request_from_values
 from webui.runtime.catalog import CLIP, TXT2IMG, VIT, CatalogEntry
 from webui.runtime.jobs import Job, JobState, Published
-from webui.security import Login
+from webui.security.gate import VISITOR
+from webui.security.rules import Deed, may
 from webui.store.gallery import SavedPicture
 from webui.studio import Studio
 from webui.tasks.clip import check_score, score_pictures
@@ -52,9 +51,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/api/v1"
 MAX_BODY_BYTES: Final = 256 * 1024
-_OWNER: Final = "api"
 _STATUS: Final[Mapping[str, int]] = {
-    "error.not_logged_in": 401,
     "error.unknown_job": 404,
     "error.unknown_picture": 404,
     "error.no_recording": 404,
@@ -65,9 +62,9 @@ _STATUS: Final[Mapping[str, int]] = {
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def api_routes(studio: Studio, login: Login | None) -> list[Route]:
-    """The routes, to be put before Gradio's own; with `login` each of them wants it (HTTP Basic)."""
-    api = RestApi(studio, login)
+def api_routes(studio: Studio) -> list[Route]:
+    """The routes, to be put before Gradio's own; the gate before them knows who asks (`security.gate`)."""
+    api = RestApi(studio)
     table: tuple[tuple[str, str, Endpoint], ...] = (
         ("GET", "/models", api.models),
         ("GET", "/samplers", api.samplers),
@@ -93,14 +90,12 @@ class RestApi:
     """The endpoints over one studio."""
 
     studio: Studio
-    login: Login | None
 
     def guarded(self, endpoint: Endpoint) -> Endpoint:
-        """`endpoint` with the login before it and UserError turned into an answer behind it."""
+        """`endpoint` with UserError turned into an answer behind it."""
 
         async def answer(request: Request) -> Response:
             try:
-                self._check_login(request)
                 return await endpoint(request)
             except UserError as error:
                 return self._refusal(request, error)
@@ -121,7 +116,7 @@ class RestApi:
         values = await _json_object(request)
         asked = await run_in_threadpool(lambda: prepare_request(self.studio, request_from_values(values)))
         job = self.studio.jobs.submit(
-            lambda context: draw_pictures(self.studio, asked, context), owner=_OWNER, kind="txt2img"
+            lambda context: draw_pictures(self.studio, asked, context), owner=_owner(request), kind="txt2img"
         )
         location = f"{PREFIX}/jobs/{job.id}"
         answer = {"job": job.id, "url": location, "parameters": asdict(asked)}
@@ -132,7 +127,7 @@ class RestApi:
         asked = await read_score_request(request, self.studio.settings)
         await run_in_threadpool(check_score, self.studio, asked)
         job = self.studio.jobs.submit(
-            lambda context: score_pictures(self.studio, asked, context), owner=_OWNER, kind=CLIP
+            lambda context: score_pictures(self.studio, asked, context), owner=_owner(request), kind=CLIP
         )
         return _accepted(job)
 
@@ -143,7 +138,7 @@ class RestApi:
         await run_in_threadpool(check_search, self.studio, asked, owner=self._for_owner)
         job = self.studio.jobs.submit(
             lambda context: search_pictures(self.studio, asked, context, owner=self._for_owner),
-            owner=_OWNER,
+            owner=_owner(request),
             kind="search",
         )
         return _accepted(job)
@@ -151,7 +146,7 @@ class RestApi:
     @property
     def _for_owner(self) -> bool:
         """Whether callers may see all folders and paths: where only this machine can reach us."""
-        return not self.studio.settings.remote
+        return may(self.studio.settings, Deed.SEE_SERVER_PATHS)
 
     async def classify(self, request: Request) -> Response:
         """POST /classify: a ClassifyRequest as JSON or a form; 202 with the job, whose answer has `classes`."""
@@ -159,7 +154,7 @@ class RestApi:
         await run_in_threadpool(check_classify, self.studio, asked)
         job = self.studio.jobs.submit(
             lambda context: _Classes(asked.count, classify_pictures(self.studio, asked, context)),
-            owner=_OWNER,
+            owner=_owner(request),
             kind=VIT,
         )
         return _accepted(job)
@@ -169,7 +164,7 @@ class RestApi:
         asked = await read_check_request(request, self.studio.settings)
         await run_in_threadpool(check_before_checking, self.studio, asked)
         job = self.studio.jobs.submit(
-            lambda context: check_pictures(self.studio, asked, context), owner=_OWNER, kind=CHECK
+            lambda context: check_pictures(self.studio, asked, context), owner=_owner(request), kind=CHECK
         )
         return _accepted(job)
 
@@ -177,7 +172,9 @@ class RestApi:
         """POST /trace: the fields of GenerateRequest and "all_heads"; 202 with the job that records the run."""
         asked = read_trace_request(await _json_object(request))
         asked = await run_in_threadpool(prepare_trace, self.studio, asked)
-        job = self.studio.jobs.submit(lambda context: record_run(self.studio, asked, context), owner=_OWNER, kind=TRACE)
+        job = self.studio.jobs.submit(
+            lambda context: record_run(self.studio, asked, context), owner=_owner(request), kind=TRACE
+        )
         location = f"{PREFIX}/jobs/{job.id}"
         answer = {"job": job.id, "url": location, "trace": f"{location}/trace", "parameters": asdict(asked.generate)}
         return JSONResponse(answer, 202, headers={"Location": location})
@@ -186,7 +183,9 @@ class RestApi:
         """POST /encode: a picture for the VAE, JSON or form; 202 with the job, whose answer has `latent` when done."""
         asked = await read_encode_request(request, self.studio.settings)
         await run_in_threadpool(check_encode, self.studio, asked)
-        job = self.studio.jobs.submit(lambda context: encode(self.studio, asked, context), owner=_OWNER, kind=ENCODE)
+        job = self.studio.jobs.submit(
+            lambda context: encode(self.studio, asked, context), owner=_owner(request), kind=ENCODE
+        )
         return _accepted(job)
 
     async def decode(self, request: Request) -> Response:
@@ -195,7 +194,7 @@ class RestApi:
         asked = await run_in_threadpool(lambda: read_decode_request(_object_in(body)))
         await run_in_threadpool(check_decode, self.studio, asked)
         job = self.studio.jobs.submit(
-            lambda context: decode(self.studio, asked.model, asked.latent, context), owner=_OWNER, kind=DECODE
+            lambda context: decode(self.studio, asked.model, asked.latent, context), owner=_owner(request), kind=DECODE
         )
         return _accepted(job)
 
@@ -209,7 +208,7 @@ class RestApi:
         asked = prompt_request_from_values(request.path_params["task"], values)
         await run_in_threadpool(check_prompt, self.studio, asked)
         job = self.studio.jobs.submit(
-            lambda context: rewrite_prompt(self.studio, asked, context), owner=_OWNER, kind=PROMPT
+            lambda context: rewrite_prompt(self.studio, asked, context), owner=_owner(request), kind=PROMPT
         )
         return _accepted(job)
 
@@ -221,7 +220,7 @@ class RestApi:
     async def cancel(self, request: Request) -> Response:
         """POST /jobs/{id}/cancel: stop it; what is finished stays."""
         job = self._job(request)
-        self.studio.jobs.cancel(job.id, _OWNER)
+        self.studio.jobs.cancel(job.id, _owner(request))
         return JSONResponse(self._described(request, job), 202)
 
     async def picture(self, request: Request) -> Response:
@@ -233,7 +232,7 @@ class RestApi:
         return FileResponse(pictures[index].path, media_type="image/png")
 
     def _job(self, request: Request) -> Job[Any]:
-        return self.studio.jobs.get(request.path_params["job_id"], _OWNER)
+        return self.studio.jobs.get(request.path_params["job_id"], _owner(request))
 
     def _described(self, request: Request, job: Job[Any]) -> dict[str, Any]:
         pictures = _pictures(job)
@@ -276,41 +275,19 @@ class RestApi:
             return self._sentence(request, UserError("create.unexpected"))
         return None
 
-    def _check_login(self, request: Request) -> None:
-        if self.login is None:
-            return
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-        try:
-            name, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            name = password = ""
-        if scheme.lower() != "basic" or not self.login.check(name, password):
-            raise UserError("error.not_logged_in")
-
     def _refusal(self, request: Request, error: UserError) -> Response:
         status = _STATUS.get(error.key, 400)
-        headers = {"WWW-Authenticate": 'Basic realm="Diffuscope"'} if status == 401 else None
-        return JSONResponse({"error": self._sentence(request, error)}, status, headers=headers)
+        return JSONResponse({"error": self._sentence(request, error)}, status)
 
     def _sentence(self, request: Request, error: UserError) -> dict[str, str]:
         language = accepted_language(request.headers.get("accept-language", ""), self.studio.settings.language or "en")
         return {"key": error.key, "message": self.studio.messages.error(language, error)}
 
 
-def accepted_language(header: str, default: Language) -> Language:
-    """The language of ours that an `Accept-Language` header ranks highest (RFC 9110, section 12.5.4)."""
-    ranked = sorted((_weighted(part) for part in header.split(",")), key=lambda pair: -pair[1])
-    wanted = [tag for tag, weight in ranked if weight > 0]
-    return next((known for tag in wanted for known in LANGUAGES if known == tag), default)
-
-
-def _weighted(part: str) -> tuple[str, float]:
-    tag, _, parameter = part.partition(";")
-    _, _, weight = parameter.partition("=")
-    try:
-        return tag.strip().lower().split("-")[0], float(weight) if weight else 1.0
-    except ValueError:
-        return "", 0.0
+def _owner(request: Request) -> str:
+    """Whose jobs these are: the visitor's who has logged in; on this machine alone there is one owner of them all."""
+    visitor = request.scope.get(VISITOR)
+    return "api" if visitor is None else f"{visitor.id}/api"
 
 
 async def _json_object(request: Request) -> dict[str, object]:

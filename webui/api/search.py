@@ -16,6 +16,7 @@ from webui.errors import UserError
 from webui.search.links import PREFIX
 from webui.search.query import SearchRequest, Term, read_query, time_of_day_start
 from webui.search.store import Filters
+from webui.security.rules import Deed, may
 from webui.studio import Studio
 
 FIELDS: Final = (
@@ -73,7 +74,7 @@ def _picture(studio: Studio, kind: str, table: str, picture: str, signature: str
     rows = store.rows([picture])
     if not rows:
         raise UserError("error.search_picture_gone")
-    path = studio.search.allowed_file(rows[0], owner=not studio.settings.remote)
+    path = studio.search.allowed_file(rows[0], owner=may(studio.settings, Deed.SEE_SERVER_PATHS))
     if kind == "full" and path.suffix.lower() in _SHOWN_AS_THEY_ARE:
         return FileResponse(path, headers=_HEADERS)
     return Response(studio.search.thumbnails.of(rows[0]), media_type="image/webp", headers=_HEADERS)

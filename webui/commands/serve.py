@@ -1,8 +1,9 @@
-"""`diffuscope serve`: the page, until Ctrl-C."""
+"""`diffuscope serve`: the page, until Ctrl-C; and `diffuscope password`, for the file of its logins."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 import typer
 
@@ -16,6 +17,9 @@ def add_serve(app: typer.Typer, say: Translator) -> None:
     flags = {
         "host": Flag(str | None, typer.Option(None, show_default="127.0.0.1", help=say.text("cli.serve.host"))),
         "port": Flag(int | None, typer.Option(None, show_default="7860", help=say.text("cli.serve.port"))),
+        "auth_file": Flag(
+            Path | None, typer.Option(None, "--auth-file", metavar="FILE", help=say.text("cli.serve.auth_file"))
+        ),
         "share": Flag(bool | None, typer.Option(None, "--share", help=say.text("cli.serve.share"))),
         "safe_mode": Flag(bool | None, typer.Option(None, "--safe-mode", help=say.text("cli.serve.safe_mode"))),
     }
@@ -27,3 +31,17 @@ def add_serve(app: typer.Typer, say: Translator) -> None:
 
         with closing(open_studio(settings)) as studio:
             serve_page(studio)
+
+
+def add_password(app: typer.Typer, say: Translator) -> None:
+    """Add the command; the password is asked for, never a flag, which other users of the machine could see."""
+
+    @command(app, say, "cli.password")
+    def password(
+        _settings: Settings,
+        name: str = typer.Argument(..., help=say.text("cli.password.name")),
+    ) -> None:
+        from webui.security.logins import hash_password
+
+        asked = typer.prompt(say.text("cli.password.ask"), hide_input=True, confirmation_prompt=True, err=True)
+        typer.echo(f"{name}:{hash_password(asked)}")

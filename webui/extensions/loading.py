@@ -15,6 +15,7 @@ from webui.extensions.isolation import TIME_LIMIT, FailedError, HungError, forge
 from webui.extensions.manifest import BothLanguages, Manifest
 from webui.extensions.switches import Switches
 from webui.i18n import LANGUAGES
+from webui.security.rules import Deed, may
 from webui.settings import bundled_extensions_dir
 from webui.studio import Studio
 
@@ -77,7 +78,7 @@ def load_extensions(studio: Studio, time_limit: float = TIME_LIMIT) -> tuple[Stu
 
 def switch_extension(studio: Studio, extensions: Extensions, extension: str, *, on: bool) -> None:
     """Switch an extension that there is on or off, from the next start; raises UserError where that is refused."""
-    if studio.settings.remote:
+    if not may(studio.settings, Deed.CHANGE_EXTENSIONS):
         raise UserError("error.extensions_are_the_owners")
     if extension not in {state.id for state in extensions.states}:
         raise UserError("error.unknown_extension", id=extension[:100])

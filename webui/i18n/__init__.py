@@ -70,3 +70,19 @@ def _read_table(language: Language) -> dict[str, str]:
             raise ValueError(f"{language}/{area.name} says again: {', '.join(sorted(twice))}")
         table |= entries
     return table
+
+
+def accepted_language(header: str, default: Language) -> Language:
+    """The language of ours that an `Accept-Language` header ranks highest (RFC 9110, section 12.5.4)."""
+    ranked = sorted((_weighted(part) for part in header.split(",")), key=lambda pair: -pair[1])
+    wanted = [tag for tag, weight in ranked if weight > 0]
+    return next((known for tag in wanted for known in LANGUAGES if known == tag), default)
+
+
+def _weighted(part: str) -> tuple[str, float]:
+    tag, _, parameter = part.partition(";")
+    _, _, weight = parameter.partition("=")
+    try:
+        return tag.strip().lower().split("-")[0], float(weight) if weight else 1.0
+    except ValueError:
+        return "", 0.0

@@ -15,6 +15,7 @@ from webui.i18n import Translator
 from webui.pages.localize import QUIET, Updates, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers
+from webui.security.rules import Deed, may
 from webui.studio import Studio
 from webui.views.extensions import render_extensions
 from webui.views.markup import element, text
@@ -78,7 +79,7 @@ class ExtensionsPage(Page):
         return {self.listed: self._list(say), self.problem: ""}
 
     def _list(self, say: Translator) -> str:
-        if self.studio.settings.remote:
+        if not may(self.studio.settings, Deed.CHANGE_EXTENSIONS):
             return ""
         data_dir = self.studio.settings.data_dir
         off = Switches(data_dir).off()

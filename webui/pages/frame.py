@@ -27,6 +27,7 @@ from webui.pages.prompt import PromptDesk, PromptPage
 from webui.pages.reader import Readers
 from webui.pages.score import ScorePage
 from webui.pages.search import SearchPage
+from webui.pages.sharing import build_sharing
 from webui.pages.vision import VisionPage
 from webui.studio import Studio
 from webui.views.markup import element, text
@@ -44,6 +45,7 @@ _STYLES: Final = (
     "prompt.css",
     "extensions.css",
     "models.css",
+    "sharing.css",
 )
 _SCRIPTS: Final = (
     "inside_core.js",
@@ -80,6 +82,8 @@ def build_page(studio: Studio, extensions: Extensions | None = None) -> gr.Block
     blocks = gr.Blocks(analytics_enabled=False, title="Diffuscope", delete_cache=(600, 3600), fill_width=True)
     with blocks:
         language = _build_header(page)
+        if studio.settings.remote:
+            build_sharing(page, studio.settings)
         with gr.Tabs(elem_id="tabs") as tabs:
             with page.make(gr.Tab, {"label": "app.tab.create"}, id=_CREATE_TAB):
                 create = CreatePage.build(studio, readers, page)

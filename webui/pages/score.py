@@ -25,6 +25,7 @@ from webui.pages.score_tools import ScoreTools
 from webui.pages.score_tray import ScoreTray, place_of
 from webui.runtime.catalog import TXT2IMG
 from webui.runtime.jobs import JobContext
+from webui.security.rules import Deed, may
 from webui.studio import Studio
 from webui.tasks.clip import check_score, explain_score, score_pictures, work_out
 from webui.tasks.txt2img import draw_pictures
@@ -67,7 +68,7 @@ class ScorePage(Page):
         desks = Desks()
         with gr.Row(elem_id="score-page"):
             with gr.Column(elem_classes="card"):
-                form = build_form(page, studio.catalog, with_gallery=not studio.settings.remote)
+                form = build_form(page, studio.catalog, with_gallery=may(studio.settings, Deed.SEE_OTHERS_PICTURES))
             with gr.Column():
                 stage = build_stage(page)
                 tools = ScoreTools.build(studio, readers, desks, page, form)

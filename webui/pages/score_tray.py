@@ -19,6 +19,7 @@ from webui.pages.localize import QUIET, Updates, unchanged
 from webui.pages.reader import Readers, session_of
 from webui.pages.score_desk import Desk, Desks
 from webui.pages.score_form import ScoreForm
+from webui.security.rules import Deed, may
 from webui.studio import Studio
 from webui.views.score_parts import render_recent, render_tray
 from webui.vision.pictures import PictureFile
@@ -109,7 +110,7 @@ class ScoreTray:
 
     def _gallery(self) -> dict[Path, Any]:
         """What is offered; nothing to strangers, for the gallery is everybody's."""
-        if self.studio.settings.remote:
+        if not may(self.studio.settings, Deed.SEE_OTHERS_PICTURES):
             return {}
         return {picture.path: drawn_from(picture) for picture in self.studio.gallery.recent(_RECENT)}
 

@@ -24,6 +24,7 @@ from webui.search.folders import OUTPUTS
 from webui.search.query import SearchRequest, Term, read_query, time_of_day_start
 from webui.search.rows import PictureRow
 from webui.search.store import Filters
+from webui.security.rules import Deed, may
 from webui.studio import Studio
 from webui.tasks.search import check_search, search_pictures, shown_path, start_index, stop_index, store_of
 from webui.views.run import RunPhase, RunView
@@ -53,7 +54,7 @@ class SearchPage(Page):
     @classmethod
     def build(cls, studio: Studio, readers: Readers, page: Localizer) -> SearchPage:
         """Lay out the page inside the current `gr.Blocks` and wire its events."""
-        owner = not studio.settings.remote
+        owner = may(studio.settings, Deed.INDEX_FOLDERS)
         with gr.Row(elem_id="search-page"):
             with gr.Column(elem_classes="card"):
                 form = build_form(page, studio.catalog)
@@ -67,7 +68,7 @@ class SearchPage(Page):
     @property
     def owner(self) -> bool:
         """Whether visitors are the owner: nobody else reaches a page on this machine alone."""
-        return not self.studio.settings.remote
+        return may(self.studio.settings, Deed.INDEX_FOLDERS)
 
     def opening(self, remembered: Sequence[Any], say: Translator) -> Updates:  # noqa: ARG002
         """The folders as they are now, and a run that goes on."""

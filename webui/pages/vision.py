@@ -20,6 +20,7 @@ from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.vision_desk import VisionDesk, VisionDesks
 from webui.pages.vision_form import VisionForm, VisionStage, build_form, build_stage
+from webui.security.rules import Deed, may
 from webui.studio import Studio
 from webui.tasks.vision import explain_label, has_vit, label_set, read_attention, see_picture, work_out_row
 from webui.views.attention import render_attention, render_worked_attention
@@ -113,6 +114,9 @@ class VisionPage(Page):
         stage.explain.stop.click(self._stop_explaining, **QUIET)
 
     def _recent(self) -> list[str]:
+        """The newest pictures; nothing to strangers, for the outputs folder is everybody's."""
+        if not may(self.studio.settings, Deed.SEE_OTHERS_PICTURES):
+            return []
         return [str(picture.path) for picture in self.studio.gallery.recent(_RECENT)]
 
     def _last(self) -> Any:

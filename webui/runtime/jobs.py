@@ -164,7 +164,7 @@ class JobQueue:
         waiting = [job for lane in self._lanes.values() for job in lane.start_order()]
         if len(waiting) >= self._max_waiting:
             raise UserError("error.queue_full", waiting=len(waiting), limit=self._max_waiting)
-        theirs = sum(job.owner == owner for job in waiting)
+        theirs = sum(_user(job.owner) == _user(owner) for job in waiting)
         if theirs >= self._max_waiting_per_owner:
             raise UserError("error.queue_full_for_owner", waiting=theirs, limit=self._max_waiting_per_owner)
 
@@ -198,6 +198,11 @@ class JobQueue:
         ended = [job.id for job in self._jobs.values() if job.state.ended]
         for job_id in ended[:-FINISHED_JOBS_KEPT]:
             del self._jobs[job_id]
+
+
+def _user(owner: str) -> str:
+    """Who an owner "user/page" is: somebody with ten open pages waits for no more jobs than with one."""
+    return owner.partition("/")[0] or owner
 
 
 def _tell_positions(lane: _Lane) -> None:
