@@ -17,6 +17,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.requests import Request
 
+from webui.api.health import health_routes
 from webui.api.routes import api_routes
 from webui.api.search import picture_routes
 from webui.errors import UserError
@@ -83,7 +84,7 @@ def _launch_options(studio: Studio, guard: Guard, head: str) -> dict[str, Any]:
     secrets = [settings.data_dir / CONFIG_NAME, settings.models_dir, settings.auth_file]
     application = {
         "middleware": [Middleware(Gate, guard=guard)],
-        "routes": [*api_routes(studio), *picture_routes(studio)],
+        "routes": [*api_routes(studio), *health_routes(studio), *picture_routes(studio)],
         "docs_url": None,
         "redoc_url": None,
     }

@@ -98,7 +98,8 @@ class Settings(BaseSettings):
     `idle_unload_minutes` is how long an unused model stays (0: for ever). `language` None follows the reader: the
     browser's language on the page, LANG on the command line. Remote mode starts from lower limits; what the owner sets
     by name holds in both. `index_outputs` puts generated pictures into the search index as they are made. A shared page
-    asks for the logins in `auth_file`, else for the one login; `calls_per_minute` is for each visitor (0: no limit).
+    asks for the logins in `auth_file`, else for the one login; `calls_per_minute` is for each visitor (0: no limit);
+    `metrics` says whether there is `/metrics`, on this machine alone unless asked for.
     `safe_mode` starts without any extension.
     """
 
@@ -126,6 +127,7 @@ class Settings(BaseSettings):
     safe_mode: bool = False
     max_waiting_jobs: int = Field(default_factory=lambda data: 16 if _is_remote(data) else 64, ge=1)
     max_waiting_jobs_per_user: int = Field(default_factory=lambda data: 4 if _is_remote(data) else 64, ge=1)
+    metrics: bool = Field(default_factory=lambda data: not _is_remote(data))
     calls_per_minute: int = Field(default_factory=lambda data: 600 if _is_remote(data) else 0, ge=0)
 
     @property

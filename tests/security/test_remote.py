@@ -228,3 +228,11 @@ def endless():  # type: ignore[no-untyped-def]  # noqa: ANN201
     yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
     for _ in range(1200):
         yield b"x" * 10_000
+
+
+def test_health_needs_no_login_and_metrics_are_off(browser_of: BrowserOf) -> None:
+    stranger, ann = browser_of(""), browser_of("ann")
+    assert stranger.get("healthz").status_code == 200
+    assert stranger.get("readyz").json() == {"ready": True, "missing": []}
+    assert stranger.get("metrics").status_code == 401
+    assert ann.get("metrics").status_code == 404

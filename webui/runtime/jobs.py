@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
@@ -137,6 +137,16 @@ class JobQueue:
         """How many jobs of others than the owner `but` wait: work that is in no hurry steps aside for them."""
         with self._changed:
             return sum(job.owner != but for lane in self._lanes.values() for job in lane.start_order())
+
+    @property
+    def working(self) -> bool:
+        """Whether every device has its worker."""
+        return not self._closed and all(thread.is_alive() for thread in self._threads)
+
+    def counts(self) -> Counter[tuple[str, str]]:
+        """How many jobs there are that wait, run, or have ended lately, by kind and state."""
+        with self._changed:
+            return Counter((job.kind, str(job.state)) for job in self._jobs.values())
 
     def cancel(self, job_id: str, owner: str) -> None:
         """Stop the owner's job: at once if it waits, at its next step if it runs. Raises UserError as `get` does."""
