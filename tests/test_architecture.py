@@ -34,6 +34,7 @@ LAYERS = {
     "views": 5,
     "studio": 6,
     "security": 6,
+    "share": 6,
     "tasks": 7,
     "extensions": 8,
     "terminal": 9,

@@ -29,6 +29,7 @@ from webui.security.gate import VISITOR, Gate, Guard, guard_for
 from webui.security.logins import Logins
 from webui.security.visitors import Visitor
 from webui.settings import CONFIG_NAME, Settings
+from webui.share.tunnel import Share, open_link
 from webui.studio import Studio
 from webui.views.extensions import extension_lines
 
@@ -42,7 +43,7 @@ class RunningServer:
 
     blocks: gr.Blocks
     url: str
-    share_url: str | None
+    share: Share
     logins: Logins | None
     extensions: Extensions = field(default_factory=Extensions)
 
@@ -58,14 +59,18 @@ def running_server(studio: Studio) -> Iterator[RunningServer]:
     guard = guard_for(settings, studio.messages, uploads=_cache_folder(settings), search=PREFIX, head=head)
     _use_cache_folder(settings)
     studio, extensions = load_extensions(studio)
-    blocks = build_page(studio, extensions)
+    share = Share()
+    blocks = build_page(studio, extensions, share)
     try:
-        _, url, share_url = blocks.launch(**_launch_options(studio, guard, head))
+        _, url, _ = blocks.launch(**_launch_options(studio, guard, head))
     except OSError as error:
         raise UserError("error.port_taken", host=settings.host, port=settings.port) from error
     try:
-        yield RunningServer(blocks, url, share_url, guard.logins, extensions)
+        if settings.wants_link:
+            _make_link(share, blocks, settings)
+        yield RunningServer(blocks, url, share, guard.logins, extensions)
     finally:
+        share.close()
         blocks.close(verbose=False)
 
 
@@ -73,7 +78,7 @@ def serve(studio: Studio) -> None:
     """Serve the page until Ctrl-C or SIGTERM, and say where it is; blocks, and belongs in the main thread."""
     say = studio.messages.translator(studio.settings.language or "en")
     with running_server(studio) as server, _told_to_stop() as stop:
-        for line in (*_greeting(server, studio.settings, say), *extension_lines(server.extensions, say)):
+        for line in (*_greeting(server, say), *extension_lines(server.extensions, say)):
             print(line, flush=True)  # noqa: T201 - this is what the command says
         stop.wait()
     print(say.text("server.stopped"), flush=True)  # noqa: T201
@@ -91,7 +96,7 @@ def _launch_options(studio: Studio, guard: Guard, head: str) -> dict[str, Any]:
     return {
         "server_name": settings.host,
         "server_port": settings.port or _free_port(settings.host),
-        "share": settings.share,
+        "share": False,  # ours says what is wrong, and does not spin while it waits
         "auth_dependency": _visitor_id if settings.remote else None,
         "theme": page_theme(),
         "head": head,
@@ -110,6 +115,16 @@ def _launch_options(studio: Studio, guard: Guard, head: str) -> dict[str, Any]:
         "footer_links": [],
         "pwa": False,
     }
+
+
+def _make_link(share: Share, blocks: gr.Blocks, settings: Settings) -> None:
+    """Make the public link; the page goes on without one where that fails, and says why."""
+    folder = settings.data_dir / "cache"
+    host, token = str(blocks.server_name), blocks.share_token
+    try:
+        share.link = open_link(host, blocks.server_port, server=settings.share_server, folder=folder, token=token)
+    except UserError as error:
+        share.problem = error
 
 
 def _visitor_id(request: Request) -> str | None:
@@ -159,12 +174,12 @@ def _told_to_stop() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _greeting(server: RunningServer, settings: Settings, say: Translator) -> Iterator[str]:
+def _greeting(server: RunningServer, say: Translator) -> Iterator[str]:
     yield say.text("server.address", url=server.url)
-    if server.share_url is not None:
-        yield say.text("server.share_address", url=server.share_url)
-    elif settings.share:
-        yield say.text("server.no_share_link")
+    if server.share.link is not None:
+        yield say.text("server.share_address", url=server.share.link.url)
+    elif server.share.problem is not None:
+        yield say.error(server.share.problem)
     if server.logins is not None:
         name, password = server.logins.made_up or (", ".join(server.logins.names), say.text("server.password_as_set"))
         yield say.text("server.login", name=name, password=password)

@@ -65,7 +65,7 @@ def checkout_dir() -> Path | None:
 
 
 def _is_remote(data: Mapping[str, Any]) -> bool:
-    return bool(data.get("share")) or not _is_loopback(str(data.get("host", "127.0.0.1")))
+    return bool(data.get("share") or data.get("share_server")) or not _is_loopback(str(data.get("host", "127.0.0.1")))
 
 
 def _is_loopback(host: str) -> bool:
@@ -112,6 +112,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=7860, ge=0, le=65535)
     share: bool = False
+    share_server: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$")
     login_name: str = Field(default=APP_NAME, min_length=1)
     login_password: SecretStr | None = None
     auth_file: Path | None = None
@@ -131,9 +132,14 @@ class Settings(BaseSettings):
     calls_per_minute: int = Field(default_factory=lambda data: 600 if _is_remote(data) else 0, ge=0)
 
     @property
+    def wants_link(self) -> bool:
+        """Whether a public link is to be made; naming a server for it asks for it."""
+        return self.share or self.share_server is not None
+
+    @property
     def remote(self) -> bool:
         """Whether other machines can reach the page: then it wants a login and refuses the owner's tools."""
-        return _is_remote({"share": self.share, "host": self.host})
+        return _is_remote({"share": self.wants_link, "host": self.host})
 
     @override
     @classmethod

@@ -20,6 +20,10 @@ def add_serve(app: typer.Typer, say: Translator) -> None:
         "auth_file": Flag(
             Path | None, typer.Option(None, "--auth-file", metavar="FILE", help=say.text("cli.serve.auth_file"))
         ),
+        "share_server": Flag(
+            str | None,
+            typer.Option(None, "--share-server", metavar="HOST:PORT", help=say.text("cli.serve.share_server")),
+        ),
         "share": Flag(bool | None, typer.Option(None, "--share", help=say.text("cli.serve.share"))),
         "safe_mode": Flag(bool | None, typer.Option(None, "--safe-mode", help=say.text("cli.serve.safe_mode"))),
     }

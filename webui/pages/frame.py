@@ -29,6 +29,7 @@ from webui.pages.score import ScorePage
 from webui.pages.search import SearchPage
 from webui.pages.sharing import build_sharing
 from webui.pages.vision import VisionPage
+from webui.share.tunnel import Share
 from webui.studio import Studio
 from webui.views.markup import element, text
 
@@ -73,8 +74,11 @@ _READY_JS: Final = "() => { window.diffuscope.ready(); return []; }"
 _THEME_JS: Final = "() => { window.diffuscope.toggleTheme(); return []; }"
 
 
-def build_page(studio: Studio, extensions: Extensions | None = None) -> gr.Blocks:
-    """Lay out the whole page and wire it; nothing is served and no model is loaded yet."""
+def build_page(studio: Studio, extensions: Extensions | None = None, share: Share | None = None) -> gr.Blocks:
+    """Lay out the whole page and wire it; nothing is served and no model is loaded yet.
+
+    `share` is where the public link will be, once there is one.
+    """
     extensions = extensions or Extensions()
     default: Language = studio.settings.language or "en"
     readers = Readers(studio.messages, default)
@@ -83,7 +87,7 @@ def build_page(studio: Studio, extensions: Extensions | None = None) -> gr.Block
     with blocks:
         language = _build_header(page)
         if studio.settings.remote:
-            build_sharing(page, studio.settings)
+            build_sharing(page, studio.settings, share)
         with gr.Tabs(elem_id="tabs") as tabs:
             with page.make(gr.Tab, {"label": "app.tab.create"}, id=_CREATE_TAB):
                 create = CreatePage.build(studio, readers, page)

@@ -1,0 +1,1 @@
+"""The public link of `--share`."""
