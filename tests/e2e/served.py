@@ -61,7 +61,7 @@ def serve(data_dir: Path, models_dir: Path, port: int = 0, *flags: str) -> Serve
 def _read_address(lines: IO[str], said: list[str]) -> str:
     for line in lines:
         said.append(line)
-        if match := re.search(r"http://(127\.0\.0\.1|0\.0\.0\.0)(:\d+/)", line):
+        if match := re.search(r"http://(127\.0\.0\.1|localhost)(:\d+/)", line):
             return "http://127.0.0.1" + match[2]
     raise AssertionError("diffuscope serve ended: " + "".join(said))
 

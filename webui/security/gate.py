@@ -145,9 +145,8 @@ class Gate:
         if visitor is not None or not request.url.path.startswith(_PROGRAMS):
             return visitor
         name, password = _basic(request.headers.get("authorization", ""))
-        if name and await run_in_threadpool(guard.logins.check, name, password, _address(request)):
-            return Visitor(name, f"{name}#api")
-        return None
+        right: bool = bool(name) and await run_in_threadpool(guard.logins.check, name, password, _address(request))
+        return Visitor(name, f"{name}#api") if right else None
 
     def _check_visitor(self, request: Request, visitor: Visitor) -> None:
         """How often visitors may call, and that the open page that they name is theirs."""
