@@ -11,6 +11,7 @@ from webui.runtime.download import DownloadPlan
 from webui.runtime.hub_cache import read_hub_id
 from webui.runtime.jobs import JobContext
 from webui.runtime.manager import LoadedModelStatus
+from webui.security.rules import Deed, may
 from webui.studio import Studio
 from webui.views.models_page import loaded_id
 
@@ -65,5 +66,5 @@ def _called(studio: Studio, loaded: str) -> list[LoadedModelStatus]:
 
 
 def _check_owner(studio: Studio) -> None:
-    if studio.settings.remote:
+    if not may(studio.settings, Deed.DOWNLOAD_MODEL):
         raise UserError("error.models_remote")
