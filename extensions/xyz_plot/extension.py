@@ -67,9 +67,8 @@ class XYZTab:
 
     def _build_request(self) -> list[Any]:
         tab, models = self.tab, self.api.models()
-        with gr.Group():
-            prompt = tab.make(gr.Textbox, {"label": "prompt"}, value="a cat on a blue background", lines=2)
-            negative = tab.make(gr.Textbox, {"label": "axis.negative_prompt"}, lines=1)
+        prompt = tab.make(gr.Textbox, {"label": "prompt"}, value="a cat on a blue background", lines=2)
+        negative = tab.make(gr.Textbox, {"label": "axis.negative_prompt"}, lines=1)
         with gr.Row():
             choices = [(entry.title, entry.id) for entry in models]
             model = tab.make(
