@@ -120,12 +120,12 @@ def test_a_file_holds_several_logins(tmp_path: Path) -> None:
         ("# nobody", "error.auth_file_empty"),
         ("ann:plain words", "error.auth_file_line"),
         ("ann:$argon2id$v=19$broken", "error.auth_file_line"),
-        (f"ann:{hash_password('a')}\nann:{hash_password('b')}", "error.auth_file_twice"),
+        ("ann:HASH\nann:HASH", "error.auth_file_twice"),
     ],
 )
 def test_a_file_that_is_not_logins_is_said_without_its_words(tmp_path: Path, text: str, key: str) -> None:
     file = tmp_path / "logins"
-    file.write_text(text, encoding="utf-8")
+    file.write_text(text.replace("HASH", hash_password("a")), encoding="utf-8")
     with pytest.raises(UserError) as caught:
         read_auth_file(file)
     assert caught.value.key == key
