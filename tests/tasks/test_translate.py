@@ -108,7 +108,7 @@ def test_without_a_model_for_thai_it_is_refused_before_anything_is_loaded(
 ) -> None:
     shutil.copytree(folder / "models" / "tiny", tmp_path / "models" / "tiny")
     save_t5(tmp_path / "models" / "google-t5" / "t5-base")  # by its name it reads no Thai
-    monkeypatch.setattr("webui.studio.bundled_models_dir", lambda: tmp_path / "none")
+    monkeypatch.setattr("webui.runtime.catalog.bundled_models_dir", lambda: tmp_path / "none")
     studio = open_studio(Settings(data_dir=tmp_path))
     with pytest.raises(UserError, match="no_model_for_prompt") as refused:
         prepare_request(studio, REQUEST)
