@@ -5,7 +5,6 @@ Errors are {"error": {"key", "message"}} with a 4xx status, the message in the l
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +34,7 @@ from webui.prompts.request import prompt_request_from_values
 from webui.runtime.catalog import CLIP, TXT2IMG, VIT, CatalogEntry
 from webui.runtime.jobs import Job, JobState, Published
 from webui.security.gate import VISITOR
+from webui.security.payload import read_json_object
 from webui.security.rules import Deed, may
 from webui.store.gallery import SavedPicture
 from webui.studio import Studio
@@ -134,7 +134,7 @@ class RestApi:
     async def search(self, request: Request) -> Response:
         """POST /search: a SearchRequest as JSON; 202 with the job, whose answer has `search` with the results."""
         body = await read_body(request, self.studio.settings.max_upload_mb << 20)
-        asked = read_search_request(_object_in(body))
+        asked = read_search_request(read_json_object(body))
         await run_in_threadpool(check_search, self.studio, asked, owner=self._for_owner)
         job = self.studio.jobs.submit(
             lambda context: search_pictures(self.studio, asked, context, owner=self._for_owner),
@@ -191,7 +191,7 @@ class RestApi:
     async def decode(self, request: Request) -> Response:
         """POST /decode: a latent as JSON; 202 with the job, whose answer has `picture` when done."""
         body = await read_body(request, self.studio.settings.max_upload_mb << 20)
-        asked = await run_in_threadpool(lambda: read_decode_request(_object_in(body)))
+        asked = await run_in_threadpool(lambda: read_decode_request(read_json_object(body)))
         await run_in_threadpool(check_decode, self.studio, asked)
         job = self.studio.jobs.submit(
             lambda context: decode(self.studio, asked.model, asked.latent, context), owner=_owner(request), kind=DECODE
@@ -292,17 +292,7 @@ def _owner(request: Request) -> str:
 
 async def _json_object(request: Request) -> dict[str, object]:
     """The body as a JSON object; raises UserError for anything else and for a body without measure."""
-    return _object_in(await read_body(request, MAX_BODY_BYTES))
-
-
-def _object_in(body: bytes) -> dict[str, object]:
-    try:
-        values = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise UserError("error.not_json") from error
-    if not isinstance(values, dict):
-        raise UserError("error.not_json")
-    return values
+    return read_json_object(await read_body(request, MAX_BODY_BYTES))
 
 
 def _model(entry: CatalogEntry) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from starlette.requests import Request
 
 from webui.clip.request import ScoreRequest
 from webui.errors import UserError
+from webui.security.payload import read_json_object
 from webui.settings import Settings
 from webui.vision.pictures import PictureFile
 
@@ -44,7 +44,7 @@ async def read_pictures(
     body = await read_body(request, settings.max_upload_mb << 20)
     known = ("pictures", *fields)
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        values = _json_object(body)
+        values = read_json_object(body)
         _check_fields(values, known)
         pictures = tuple(decoded_picture(item, place) for place, item in enumerate(_list(values, "pictures"), start=1))
         return pictures, {name: value for name, value in values.items() if name != "pictures"}
@@ -65,16 +65,6 @@ async def read_body(request: Request, limit: int) -> bytes:
         if len(body) > limit:
             raise UserError("error.body_too_large", limit=limit // 1024)
     return bytes(body)
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        values = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise UserError("error.not_json") from error
-    if not isinstance(values, dict):
-        raise UserError("error.not_json")
-    return values
 
 
 async def _form(request: Request, body: bytes, settings: Settings) -> FormData:

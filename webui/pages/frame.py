@@ -19,8 +19,8 @@ from webui.pages.create import CreatePage
 from webui.pages.extension_parts import build_panels, build_tabs
 from webui.pages.extensions import ExtensionsPage
 from webui.pages.inside import InsidePage
-from webui.pages.latents import FOLLOWED, LatentsPage
-from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
+from webui.pages.latents import LatentsPage
+from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, unchanged
 from webui.pages.models import ModelsPage
 from webui.pages.page import LanguageChange, Page
 from webui.pages.prompt import PromptDesk, PromptPage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
@@ -30,7 +30,7 @@ from webui.pages.inside_form import (
     form_values,
     longest_word,
 )
-from webui.pages.localize import QUIET, Localizer, Updates, merged, never_silent, unchanged
+from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.runtime.catalog import CLIP
@@ -49,8 +49,6 @@ from webui.views.inside_compare import ablation_payload, comparison_payload, loc
 from webui.views.inside_payload import as_json, trace_payload
 from webui.views.markup import element, text
 from webui.views.run import RunPhase, RunView
-
-FOLLOWED: Final[dict[str, Any]] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
 @dataclass(frozen=True, slots=True)

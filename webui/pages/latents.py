@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
@@ -32,7 +32,7 @@ from webui.pages.create_stage import selected_picture
 from webui.pages.latents_desk import LatentDesk, LatentDesks, Subject
 from webui.pages.latents_form import Anatomy, Editor, SourceForm, build_anatomy, build_editor, build_source
 from webui.pages.latents_tools import LatentTools
-from webui.pages.localize import QUIET, Localizer, Updates, merged, never_silent, unchanged
+from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.studio import Studio
@@ -49,8 +49,6 @@ from webui.views.latents import (
 from webui.views.markup import element, text
 from webui.views.run import RunPhase, RunView
 from webui.vision.pictures import PictureFile
-
-FOLLOWED: Final[dict[str, Any]] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
 @dataclass(frozen=True, slots=True)

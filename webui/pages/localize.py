@@ -19,6 +19,13 @@ QUIET: Final[dict[str, Any]] = {
 }
 """For events that answer at once: they do not wait behind a run, and nothing flickers."""
 
+FOLLOWED: Final[dict[str, Any]] = {
+    "concurrency_limit": None,  # the job queue decides who computes; a page that waits must not hold up the others
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+"""For events that follow a job and yield until it has ended."""
+
 P = ParamSpec("P")
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 Updates = dict[Block, Any]

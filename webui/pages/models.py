@@ -12,7 +12,7 @@ from gradio.blocks import Block
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
-from webui.pages.localize import QUIET, Localizer, Updates, merged, never_silent, unchanged
+from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.session_desks import SessionDesks
@@ -47,11 +47,6 @@ setInterval(() => {
 """
 """Ask for news while the page is looked at."""
 
-_FOLLOWED: Final[dict[str, Any]] = {
-    "concurrency_limit": None,
-    "show_progress": "hidden",
-    "api_visibility": "private",
-}
 MAX_DESKS: Final = 16
 
 
@@ -161,12 +156,12 @@ class ModelsPage(Page):
         looked = [parts.plan, parts.download, *live]
         parts.memory.click(self._refresh, outputs=live, **QUIET)
         for ask in (parts.look.click, parts.typed.submit):
-            ask(self._look, inputs=[parts.typed, parts.half], outputs=looked, **_FOLLOWED)
+            ask(self._look, inputs=[parts.typed, parts.half], outputs=looked, **FOLLOWED)
         parts.download.click(self._download, outputs=looked, **QUIET)
         acted = [parts.typed, parts.status, parts.stop, *looked]
         for shown in (parts.listed, parts.downloads, parts.loaded):
             shown.click(
-                never_silent(self._act), inputs=[parts.half], outputs=acted, trigger_mode="multiple", **_FOLLOWED
+                never_silent(self._act), inputs=[parts.half], outputs=acted, trigger_mode="multiple", **FOLLOWED
             )
         parts.stop.click(self._stop_loading, **QUIET)
         parts.task.input(self._filter, inputs=[parts.task], outputs=live, **QUIET)

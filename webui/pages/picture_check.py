@@ -14,7 +14,7 @@ from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, RunBar, build_run_bar, follow_job, stop_job
 from webui.pages.create_run import Run
 from webui.pages.create_stage import Stage, drawn_from
-from webui.pages.localize import QUIET, Localizer, Updates, never_silent
+from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, never_silent
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of
 from webui.studio import Studio
@@ -26,11 +26,6 @@ from webui.vision.request import CheckRequest
 
 _STORAGE_KEY: Final = "diffuscope.check"
 _STORAGE_SECRET: Final = "the choice is no secret; a fixed value keeps it readable after a restart"  # noqa: S105
-_FOLLOWED: Final[dict[str, Any]] = {
-    "concurrency_limit": None,
-    "show_progress": "hidden",
-    "api_visibility": "private",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +66,8 @@ class PictureCheckPart(Page):
     def wire(self, drawing: Dependency) -> None:
         """Connect the events; `drawing` is the run of the page, after which the check may follow."""
         inputs, outputs = [self.stage.run, self.step], self._outputs()
-        drawing.then(self._check_if_wanted, inputs=[self.always, *inputs], outputs=outputs, **_FOLLOWED)
-        self.bar.start.click(self._check, inputs=inputs, outputs=outputs, **_FOLLOWED)
+        drawing.then(self._check_if_wanted, inputs=[self.always, *inputs], outputs=outputs, **FOLLOWED)
+        self.bar.start.click(self._check, inputs=inputs, outputs=outputs, **FOLLOWED)
         self.bar.stop.click(self._stop, inputs=[self.step], **QUIET)
         self.always.input(None, inputs=[self.always], outputs=[self.saved], js="(value) => value", **QUIET)
 

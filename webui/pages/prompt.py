@@ -12,7 +12,7 @@ from gradio.blocks import Block
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.clip_run import follow_job
-from webui.pages.localize import QUIET, Localizer, Updates, merged, never_silent
+from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, never_silent
 from webui.pages.page import LanguageChange, Page
 from webui.pages.prompt_form import BUTTONS, FamilyPanel, PromptForm, PromptStage, build_prompt_form, build_prompt_stage
 from webui.pages.reader import Readers, owner_of
@@ -33,11 +33,6 @@ from webui.views.tokens import render_tokens
 if TYPE_CHECKING:
     from webui.prompts.attention import CrossAttention
 
-_FOLLOWED: Final[dict[str, Any]] = {
-    "concurrency_limit": None,  # the job queue decides who computes; a page that waits must not hold up the others
-    "show_progress": "hidden",
-    "api_visibility": "private",
-}
 _ALL_LAYERS: Final = "all"
 
 
@@ -134,7 +129,7 @@ class PromptPage(Page):
                     inputs_kwargs={"text": form.text, "model": panel.model, "direction": form.direction, **settings},
                     outputs=[*self._outputs(), self.desk],
                     preprocess=False,  # `prompt_request_from_values` checks everything, in the reader's language
-                    **_FOLLOWED,
+                    **FOLLOWED,
                 )
             panel.model.input(
                 self._choosing(panel.family), inputs=[panel.model], outputs=self._panel_outputs(), **QUIET
@@ -142,7 +137,7 @@ class PromptPage(Page):
         form.text.change(self._count, inputs=[form.text], outputs=[form.tokens], trigger_mode="always_last", **QUIET)
         form.stop.click(self._stop, outputs=[form.stop], **QUIET)
         stage.preview.click(
-            self._preview, inputs=[self.desk], outputs=[*self._outputs(), self.desk], **_FOLLOWED
+            self._preview, inputs=[self.desk], outputs=[*self._outputs(), self.desk], **FOLLOWED
         )  # fmt: skip
         stage.layer.input(
             self._choose_layer, inputs=[self.desk, stage.layer], outputs=[stage.table], **QUIET
@@ -154,7 +149,7 @@ class PromptPage(Page):
         Gradio's page calls the listeners of one click one after the other, each when the one before has ended.
         """
         self.stage.candidates.click(
-            self._attend, inputs=[self.desk], outputs=[*self._outputs(), self.desk], **_FOLLOWED
+            self._attend, inputs=[self.desk], outputs=[*self._outputs(), self.desk], **FOLLOWED
         )  # fmt: skip
 
     def _rewriting(self, family: str, task: PromptTask) -> Callable[..., Iterator[Updates]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import gradio as gr
 from gradio.blocks import Block
@@ -16,7 +16,7 @@ from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
-from webui.pages.localize import QUIET, Localizer, Updates, merged, never_silent, unchanged
+from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.score_desk import Desk, Desks
@@ -39,11 +39,6 @@ from webui.views.vector_map import render_vector_map
 from webui.views.worked_cosine import render_worked_example
 from webui.vision.pictures import PictureFile
 
-FOLLOWED: Final[dict[str, Any]] = {
-    "concurrency_limit": None,  # the job queue decides who computes; a page that waits must not hold up the others
-    "show_progress": "hidden",
-    "api_visibility": "private",
-}
 _EXAMPLE_TEXTS: Final = ("score.example.cat", "score.example.dog", "score.example.car")
 _EXAMPLE_SEED: Final = 7
 _SHOW_CELL_JS: Final = "() => { window.diffuscopeShow('#score-cell'); return []; }"

@@ -15,7 +15,7 @@ from gradio.blocks import Block
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
-from webui.pages.localize import QUIET, Localizer, Updates, merged
+from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.search_desk import SearchDesk, SearchDesks
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 _SHOW_CHOSEN_JS = "() => { document.querySelector('#search-chosen')?.scrollIntoView({ block: 'nearest' }); }"
 """The picture looked at stands above the results, which may be out of sight from far down."""
-
-_FOLLOWED: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +111,18 @@ class SearchPage(Page):
     def _wire(self) -> None:
         form, stage, folders = self.form, self.stage, self.folders
         for start in (form.bar.start.click, form.query.submit):
-            start(self._search, inputs=form.asked(), outputs=self._outputs(), preprocess=False, **_FOLLOWED)
+            start(self._search, inputs=form.asked(), outputs=self._outputs(), preprocess=False, **FOLLOWED)
         form.bar.stop.click(self._stop, **QUIET)
         for shown in (stage.results, stage.full):
             clicked = shown.click(self._click, outputs=self._outputs(), **QUIET)
             clicked.then(None, js=_SHOW_CHOSEN_JS, **QUIET)
-        stage.like.click(self._like, inputs=[form.model], outputs=self._outputs(), **_FOLLOWED)
+        stage.like.click(self._like, inputs=[form.model], outputs=self._outputs(), **FOLLOWED)
         if not self.owner:
             return
         index = [folders.path, *self.opening_outputs()]
         for add in (folders.add.click, folders.path.submit):
-            add(self._add, inputs=[folders.path, form.model], outputs=index, **_FOLLOWED)
-        folders.bar.start.click(self._index, inputs=[form.model], outputs=index, **_FOLLOWED)
+            add(self._add, inputs=[folders.path, form.model], outputs=index, **FOLLOWED)
+        folders.bar.start.click(self._index, inputs=[form.model], outputs=index, **FOLLOWED)
         folders.bar.stop.click(lambda: stop_index(self.studio), **QUIET)
         folders.listed.click(self._change_folder, outputs=self.opening_outputs(), **QUIET)
 

@@ -15,7 +15,7 @@ from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
 from webui.pages.create_run import Run
 from webui.pages.create_stage import selected_picture
-from webui.pages.localize import QUIET, Localizer, Updates, merged, never_silent, unchanged
+from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.vision_desk import VisionDesk, VisionDesks
@@ -38,11 +38,6 @@ from webui.vision.pictures import PictureFile
 from webui.vision.request import AttentionRequest, ExplainRequest, SeeRequest
 
 _RECENT: Final = 12
-_FOLLOWED: Final[dict[str, Any]] = {
-    "concurrency_limit": None,
-    "show_progress": "hidden",
-    "api_visibility": "private",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +92,7 @@ class VisionPage(Page):
     def _wire(self) -> None:
         form, stage = self.form, self.stage
         outputs = [*form.bar.outputs(), *self._found_outputs()]
-        look = {"inputs": [form.picture, form.model], "outputs": outputs, "preprocess": False, **_FOLLOWED}
+        look = {"inputs": [form.picture, form.model], "outputs": outputs, "preprocess": False, **FOLLOWED}
         form.picture.change(self._look, trigger_mode="always_last", **look)
         form.model.input(self._look, trigger_mode="always_last", **look)
         form.bar.start.click(self._look, **look)
@@ -106,10 +101,10 @@ class VisionPage(Page):
         form.gallery.select(self._choose, outputs=[form.picture], **QUIET)
         stage.patches.click(self._choose_patch, outputs=[stage.embedding, stage.tokens], **QUIET)
         stage.attention.click(
-            self._attend, outputs=[stage.attention, stage.work, stage.worked], trigger_mode="multiple", **_FOLLOWED
+            self._attend, outputs=[stage.attention, stage.work, stage.worked], trigger_mode="multiple", **FOLLOWED
         )
         stage.explain.start.click(
-            self._explain, inputs=[stage.label], outputs=[*stage.explain.outputs(), stage.relevance], **_FOLLOWED
+            self._explain, inputs=[stage.label], outputs=[*stage.explain.outputs(), stage.relevance], **FOLLOWED
         )
         stage.explain.stop.click(self._stop_explaining, **QUIET)
 

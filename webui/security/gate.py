@@ -20,7 +20,7 @@ from webui.security.answer import GuardedAnswer
 from webui.security.headers import script_hashes
 from webui.security.logins import Logins, logins_for
 from webui.security.origin import is_from_here
-from webui.security.payload import check_files, lies_in, read_call
+from webui.security.payload import check_files, lies_in, read_json_object
 from webui.security.routes import FILE, GRADIO, HEARTBEAT, PUBLIC, UPLOAD, is_there
 from webui.security.visitors import LOGIN_SECONDS, Visitor, Visitors
 from webui.settings import Settings
@@ -160,7 +160,7 @@ class Gate:
 
     def _checked_call(self, path: str, body: bytes, visitor: Visitor | None, more: Receive) -> Receive:
         """The body, to be received again; raises UserError when it names another's session or a foreign file."""
-        values = read_call(body)
+        values = read_json_object(body)
         check_files(values, self._guard.file_folders)
         session = values.get("session_hash")
         if visitor is not None and (session is not None or path.startswith(_NEEDS_SESSION)):

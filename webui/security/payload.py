@@ -10,8 +10,8 @@ from typing import Any
 from webui.errors import UserError
 
 
-def read_call(body: bytes) -> dict[str, Any]:
-    """The JSON object of a call. Raises UserError for anything else."""
+def read_json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a call is. Raises UserError for anything else."""
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
