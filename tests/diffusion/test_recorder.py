@@ -17,9 +17,9 @@ from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import Attention
 
 from tests.diffusion.conftest import load_pipeline, recorded
-from webui.diffusion.attention import cross_attention_layers
+from webui.diffusion.attention import MaskedKeys, cross_attention_layers
 from webui.diffusion.generate import StepView, generate
-from webui.diffusion.recorder import Recorder
+from webui.diffusion.recorder import BatchRecording, Recorder
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.samplers import SAMPLERS
 from webui.diffusion.trace import open_trace, save_trace
@@ -215,6 +215,28 @@ def test_two_users_record_one_model_at_once(tiny_pipe: StableDiffusionPipeline) 
         for mine, theirs in zip(one.mean_maps, other.mean_maps, strict=True):
             assert np.array_equal(mine, theirs)
     assert unwatched.result() == pixels(tiny_pipe, requests[0])
+
+
+@pytest.mark.parametrize("instrument", ["recording", "mask"])
+def test_a_hook_removed_while_another_thread_is_about_to_call_it_lets_that_call_pass(
+    instrument: str, tiny_pipe: StableDiffusionPipeline
+) -> None:
+    """torch asks only when a hook's turn comes whether it takes keyword arguments: one removed by then gets none."""
+    alone = pixels(tiny_pipe, TINY)
+    layers = cross_attention_layers(tiny_pipe.unet)
+    watched: BatchRecording | MaskedKeys
+    if instrument == "recording":
+        request = replace(TINY, width=16, height=16)
+        watched = BatchRecording(Recorder(), tiny_pipe, request, tiny_pipe.scheduler, (7,))
+        first = tiny_pipe.unet.register_forward_hook(lambda *_: watched.__exit__(None, None, None))
+    else:
+        watched = MaskedKeys(layers, 1, (1,))
+        first = layers[0].attention.register_forward_pre_hook(lambda *_: watched.__exit__())
+    watched.__enter__()
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(pixels, tiny_pipe, TINY).result() == alone
+    first.remove()
+    assert hooks(tiny_pipe) == 0
 
 
 def hooks(pipe: StableDiffusionPipeline) -> int:

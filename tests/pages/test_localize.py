@@ -80,6 +80,13 @@ def test_every_event_is_private_and_only_the_run_waits_in_the_queue(studio: Stud
     assert all(function.api_visibility == "private" for function in functions if function.targets[0][1] != "unload")
 
 
+def test_no_event_makes_the_page_show_progress_on_its_outputs(studio: Studio) -> None:
+    """Gradio's page tells all that ever showed progress of every step of every run: with hundreds it lags behind."""
+    for function in build_page(studio).fns.values():
+        if function.fn is not None and function.targets[0][1] != "unload":
+            assert function.show_progress_on == [], f"{function.name} must be wired with QUIET or FOLLOWED"
+
+
 def test_no_listener_waits_behind_a_long_one(studio: Studio) -> None:
     """Gradio's page calls the listeners of one event in turn, each when the one before has ended: work comes last."""
     listeners = defaultdict(list)

@@ -3,7 +3,8 @@
 Forward hooks on each layer's `to_q` and `to_k` see the queries and keys; the probabilities softmax(q k^T / sqrt(d))
 (Vaswani et al. 2017) are computed beside the layer's own attention, for the conditional half of the batch only. The
 processors stay as they are, so slicing or another backend neither loses a map nor changes a number, and several runs
-may watch one U-Net: a hook acts only for the thread that set it.
+may watch one U-Net: a hook acts only for the thread that set it. Another thread may call it just as it is removed, and
+torch then leaves out the keyword arguments, so a hook asks whose call it is before it looks at what it was given.
 """
 
 from __future__ import annotations
@@ -140,9 +141,10 @@ class MaskedKeys:
         for handle in self._handles:
             handle.remove()
 
-    def _mask(self, _module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+    def _mask(self, _module: nn.Module, *call: Any) -> tuple[Any, dict[str, Any]] | None:
         if threading.get_ident() != self._thread:
             return None
+        args, kwargs = call
         hidden, text = args[0], kwargs["encoder_hidden_states"]
         bias = hidden.new_zeros(len(hidden), 1, text.shape[1])
         bias[-self.pictures :, :, list(self.positions)] = _MASKED

@@ -217,10 +217,11 @@ class BatchRecording:
             for place, (index, _, _) in enumerate(layers):
                 self._head_maps[index] = values[place], scales[place]
 
-    def _take_output(self, _module: Any, _args: Any, kwargs: dict[str, Any], output: Any) -> None:
+    def _take_output(self, _module: Any, *call: Any) -> None:
         """The U-Net is done with one call: keep its two halves and the maps of all layers."""
         if threading.get_ident() != self._thread:
             return
+        _, kwargs, output = call
         seen, self._seen = self._seen, 0
         waiting, self._waiting = self._waiting, {}
         if seen != len(self._layers):

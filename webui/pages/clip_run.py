@@ -43,9 +43,9 @@ class JobStep(Generic[T]):
 def follow_job(studio: Studio, work: Callable[[JobContext], T], owner: str, kind: str = "clip") -> Iterator[JobStep[T]]:
     """Submit `work` and yield a step when something happens to it; the last one is done, stopped or failed.
 
-    How far it is, is said twice a second at most: Gradio's page takes a tenth of a second and more for each update, and
-    would answer to no click, not even on Stop, while a fast job reports. A closed page closes the iterator: then the
-    job is cancelled and waited for.
+    How far it is, is said twice a second at most: a job may report a thousand times a second, and a page that has to
+    show them all answers to no click, not even on Stop. A closed page closes the iterator: then the job is cancelled
+    and waited for.
     """
     try:
         job = studio.jobs.submit(work, owner=owner, kind=kind)

@@ -19,7 +19,7 @@ from webui.pages import create_form as form_parts
 from webui.pages.create_form import CreateForm
 from webui.pages.create_run import Run, follow_run
 from webui.pages.create_stage import Stage, build_controls, build_stage, drawn_from, selected_picture
-from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
+from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.picture_check import PictureCheckPart
 from webui.pages.reader import Readers, owner_of
@@ -184,9 +184,7 @@ class CreatePage(Page):
             inputs_kwargs=self.form.by_name(),
             outputs=stage.outputs(),
             preprocess=False,  # `request_from_values` checks everything, in the reader's language
-            concurrency_limit=None,  # the job queue decides who draws; a page that waits must not hold up the others
-            show_progress="hidden",
-            api_visibility="private",
+            **FOLLOWED,
         )
         self.check.wire(drawing)
         stage.controls.stop.click(self._stop, outputs=[stage.controls.stop], **QUIET)

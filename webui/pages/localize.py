@@ -12,16 +12,20 @@ from gradio.blocks import Block
 
 from webui.i18n import Translator
 
+_NO_PROGRESS: Final[dict[str, Any]] = {"show_progress": "hidden", "show_progress_on": []}
+"""Gradio's page else tells every component that ever was an output of an event, at every step of every event, how far
+that event is, and looks each of them up in the whole tree: a tenth of a second and more for every step of a run."""
+
 QUIET: Final[dict[str, Any]] = {
     "queue": False,
-    "show_progress": "hidden",
+    **_NO_PROGRESS,
     "api_visibility": "private",
 }
 """For events that answer at once: they do not wait behind a run, and nothing flickers."""
 
 FOLLOWED: Final[dict[str, Any]] = {
     "concurrency_limit": None,  # the job queue decides who computes; a page that waits must not hold up the others
-    "show_progress": "hidden",
+    **_NO_PROGRESS,
     "api_visibility": "private",
 }
 """For events that follow a job and yield until it has ended."""
