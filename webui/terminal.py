@@ -178,6 +178,7 @@ def model_as_json(entry: CatalogEntry, say: Translator) -> dict[str, Any]:
         "bundled": entry.bundled,
         "downloaded": True,
         "languages": list(entry.languages),
+        "family": entry.family.value if entry.family else None,
         "problem": say.error(entry.problem) if entry.problem else None,
     }
 
@@ -206,6 +207,7 @@ def describe_model(entry: CatalogEntry, say: Translator) -> str:
     lines = [
         f"{entry.id}  [{entry.task}]  {entry.title}  {entry.size_bytes / 2**20:.1f} MiB",
         f"    {entry.source}",
+        *([f"    {say.text('models.file', family=entry.family.value)}"] if entry.family else []),
         *(f"    {line}" for line in entry.licence.splitlines() or [say.text("cli.models.no_licence")]),
     ]
     if entry.problem:

@@ -63,7 +63,7 @@ def _add_show(group: typer.Typer, say: Translator) -> None:
         from webui.terminal import describe_model, model_as_json
         from webui.views.models import known_facts
 
-        local = [entry for entry in open_catalog(settings).entries() if entry.id == model]
+        local = [entry for entry in open_catalog(settings).entries(wait=True) if entry.id == model]
         known = [each for each in known_models() if each.id == model]
         if not local and not known:
             raise UserError("error.models_unknown", id=model[:100])
@@ -149,7 +149,7 @@ def _list(settings: Settings, say: Translator, as_json: bool) -> None:
     from webui.terminal import describe_model, known_as_json, model_as_json
     from webui.views.models import licence_words, size_words
 
-    entries = open_catalog(settings).entries()
+    entries = open_catalog(settings).entries(wait=True)
     here = {entry.id for entry in entries}
     begun = {each.repo: each.partial_bytes for each in cached_models(hub_cache_dir())}
     others = [model for model in known_models() if model.id not in here]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from webui.errors import UserError
+from webui.runtime.clip_vocabulary import read_clip_vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -48,11 +49,14 @@ class PromptTokenizers:
         self._lock = threading.Lock()
 
     def count(self, model_folder: Path, revision: str, prompt: str) -> TokenCount:
-        """The tokens of `prompt` for the txt2img model in `model_folder`; raises UserError for a broken tokenizer."""
+        """The tokens of `prompt` for the txt2img model in `model_folder`, or in the single file of that name.
+
+        Raises UserError for a broken tokenizer.
+        """
         with self._lock:
             key = (model_folder, revision)
             if key not in self._tokenizers:
-                self._tokenizers[key] = read_tokenizer(model_folder / "tokenizer")
+                self._tokenizers[key] = _tokenizer_of(model_folder)
             tokenizer = self._tokenizers[key]
         return count_tokens(tokenizer, prompt)
 
@@ -79,6 +83,12 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError("error.model_file_broken", file=str(folder), reason=reason) from error
+
+
+def _tokenizer_of(model: Path) -> Tokenizer:
+    if model.is_file():
+        return _clip_tokenizer(*read_clip_vocabulary(), {})
+    return read_tokenizer(model / "tokenizer")
 
 
 def _read_tokenizer_json(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -266,11 +266,13 @@ class ModelsPage(Page):
     def _rendered(self, task: str, say: Translator) -> dict[str, str]:
         manager, settings = self.studio.manager, self.studio.settings
         devices, idle = manager.device_memory(), settings.idle_unload_minutes
+        entries = self.studio.catalog.entries()
+        waiting = self.studio.catalog.files.waiting()
         return {
             "memory": render_memory(manager.memory_status(), process_bytes(), devices, idle, say),
             "loaded": render_loaded(manager.status(), say),
             "downloads": render_downloads(self.studio.downloads.statuses(), say),
-            "listed": render_models(self.studio.catalog.entries(), known_models(), task, say),
+            "listed": render_models(entries, known_models(), task, say, waiting),
         }
 
 

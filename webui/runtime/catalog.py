@@ -6,17 +6,18 @@ broken is listed with its problem rather than hidden.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from webui.errors import UserError
 from webui.runtime import safety
+from webui.runtime.checkpoint_family import CheckpointFamily, FileKind
+from webui.runtime.folders import card_licence, folders_in, measure
 from webui.runtime.hub_cache import cached_models, hub_cache_dir, name_of
+from webui.runtime.weight_files import WeightFile, WeightFiles
 from webui.settings import Settings, bundled_models_dir
 
 TXT2IMG: Final = "txt2img"
@@ -54,8 +55,9 @@ SUITE_FILE: Final = "suite.json"
 class ModelKey:
     """Names one loaded model: equal keys share it.
 
-    `source` is the absolute folder; `revision` changes when the files in it do, so that weights which were replaced
-    on disk are loaded anew; `dtype` is "auto", "float32", "float16" or "bfloat16".
+    `source` is the absolute folder or, for a single-file checkpoint, the file; `revision` changes when the files in it
+    do, so that weights which were replaced on disk are loaded anew; `dtype` is "auto", "float32", "float16" or
+    "bfloat16".
     """
 
     task: str
@@ -77,7 +79,7 @@ class CatalogEntry:
     at, and every size must be a multiple of `size_multiple` (the VAE's factor); all three are 0 for other tasks.
     `guidance_scale` is what it draws best with. `problem` says why the model cannot be used; None for a good one.
     `languages` are the prompt languages its card names, empty when it names none. `hub` is True for what lies in the
-    Hugging Face cache.
+    Hugging Face cache. `family` is told for single-file checkpoints, whose `source` is the file.
     """
 
     id: str
@@ -96,6 +98,7 @@ class CatalogEntry:
     parameters: int | None = None
     problem: UserError | None = None
     hub: bool = False
+    family: CheckpointFamily | None = None
 
     def key(self, dtype: str | None = None) -> ModelKey:
         """What to ask the manager for; raises the entry's problem if it has one."""
@@ -108,12 +111,14 @@ class Catalog:
     """The models in `bundled_dir`, `models_dir` and the cache `hub_dir`, looked up anew on each call; thread-safe.
 
     A look is one `os.scandir` a folder; what a folder contains is read again only when one of its files has changed.
+    `files` are the single files in `models_dir`; where there are many, those not examined yet come with a later look.
     """
 
     def __init__(self, models_dir: Path, bundled_dir: Path, hub_dir: Path | None = None) -> None:
         self._models_dir = models_dir
         self._bundled_dir = bundled_dir
         self._hub_dir = hub_dir
+        self.files = WeightFiles(models_dir)
         self._known: dict[_Listing, CatalogEntry] = {}
         self._lock = threading.Lock()
 
@@ -122,11 +127,14 @@ class Catalog:
         """The folders that models may lie in."""
         return (self._models_dir, self._bundled_dir, *([self._hub_dir] if self._hub_dir else []))
 
-    def entries(self, task: str | None = None) -> tuple[CatalogEntry, ...]:
-        """All models, or those of one task: the bundled ones first, then the user's by name."""
+    def entries(self, task: str | None = None, *, wait: bool = False) -> tuple[CatalogEntry, ...]:
+        """All models, or those of one task: the bundled ones first, then the user's by name, then single files.
+
+        `wait` examines every single file first.
+        """
         found: dict[tuple[str, str], CatalogEntry] = {}
         sources: set[tuple[str, Path]] = set()
-        for entry in self._all_entries():
+        for entry in self._all_entries(wait=wait):
             if (entry.task, entry.source) in sources:  # models_dir is often the folder with the bundled suite too
                 continue
             sources.add((entry.task, entry.source))
@@ -135,26 +143,40 @@ class Catalog:
         return tuple(entry for entry in found.values() if task is None or entry.task == task)
 
     def find(self, model: str, task: str) -> CatalogEntry:
-        """The entry called `model` (its id); raises UserError that lists what there is, or the entry's own problem."""
+        """The entry called `model`: its id, or the bare name of the one single file that is called so.
+
+        Raises UserError that lists what there is, or the entry's own problem.
+        """
         entries = self.entries(task)
-        for entry in entries:
-            if entry.id == model:
-                entry.key()
-                return entry
+        if all(entry.id != model for entry in entries):
+            entries = self.entries(task, wait=True)
+        named = [entry for entry in entries if entry.family is not None and entry.title == model]
+        if len(named) > 1 and all(entry.id != model for entry in entries):
+            known = ", ".join(entry.id for entry in named)
+            raise UserError("error.weights_same_name", name=model[:100], known=known)
+        for entry in [entry for entry in entries if entry.id == model] or named:
+            entry.key()
+            return entry
         usable = ", ".join(entry.id for entry in entries if entry.problem is None)
         if not usable:
             raise UserError("error.no_models", folder=str(self._models_dir))
         raise UserError("error.unknown_model", model=model[:100], known=usable)
 
-    def _all_entries(self) -> Iterator[CatalogEntry]:
+    def _all_entries(self, *, wait: bool) -> Iterator[CatalogEntry]:
         for root in dict.fromkeys((self._bundled_dir, self._models_dir)):
-            for folder in _folders_in(root):
+            for folder in folders_in(root):
                 if (folder / SUITE_FILE).is_file():
                     yield from self._suite_entries(folder, root)
                 elif root == self._models_dir:
                     yield from self._folder_entries(folder, root)
+        yield from map(_file_entry, self._checkpoints(wait=wait))
         if self._hub_dir is not None:
             yield from self._hub_entries(self._hub_dir)
+
+    def _checkpoints(self, *, wait: bool) -> Iterator[WeightFile]:
+        """Checkpoints in one file, and what lies where one belongs and is none."""
+        kinds = (FileKind.CHECKPOINT, FileKind.OTHER)
+        return (file for file in self.files.found(wait=wait) if file.kind in kinds)
 
     def _hub_entries(self, cache: Path) -> Iterator[CatalogEntry]:
         """What the Hub's library or this program has downloaded, as far as it is of a task known here.
@@ -164,7 +186,7 @@ class Catalog:
         for cached in cached_models(cache):
             task = _task_of(cached.folder) if cached.folder is not None else None
             if cached.folder is not None and task is not None:
-                licence = _card_licence(cached.folder)
+                licence = card_licence(cached.folder)
                 listing = _Listing(cached.repo, task, cached.repo, cached.folder, cache, licence, hub=True)
                 entry = self._described(listing)
                 if entry.problem is None or entry.problem.key != "error.model_file_missing":
@@ -174,11 +196,11 @@ class Catalog:
 
     def _folder_entries(self, folder: Path, root: Path) -> Iterator[CatalogEntry]:
         """The model in `folder`, or, where it holds none, those one level down ("CompVis/stable-diffusion-v1-4")."""
-        for candidate in (folder,) if _task_of(folder) else _folders_in(folder):
+        for candidate in (folder,) if _task_of(folder) else folders_in(folder):
             task = _task_of(candidate)
             if task is not None:
                 name = candidate.relative_to(root).as_posix()
-                yield self._described(_Listing(name, task, name, candidate, root, _card_licence(candidate)))
+                yield self._described(_Listing(name, task, name, candidate, root, card_licence(candidate)))
 
     def _suite_entries(self, folder: Path, root: Path) -> Iterator[CatalogEntry]:
         try:
@@ -193,7 +215,7 @@ class Catalog:
             )  # fmt: skip
 
     def _described(self, listing: _Listing) -> CatalogEntry:
-        size, revision = _measure(listing.folder)
+        size, revision = measure(listing.folder)
         with self._lock:
             known = self._known.get(listing)
         if known is not None and known.revision == revision:
@@ -255,6 +277,24 @@ def _describe(listing: _Listing, size: int, revision: str) -> CatalogEntry:
         return replace(entry, default_width=width, default_height=height, size_multiple=multiple)
     except UserError as problem:
         return replace(entry, problem=problem)
+
+
+def _file_entry(file: WeightFile) -> CatalogEntry:
+    return CatalogEntry(
+        id=file.id,
+        task=TXT2IMG,
+        title=file.name,
+        source=file.path,
+        revision=file.revision,
+        licence="",
+        size_bytes=file.size_bytes,
+        bundled=False,
+        default_width=file.default_side,
+        default_height=file.default_side,
+        size_multiple=file.size_multiple,
+        problem=file.problem,
+        family=file.family,
+    )
 
 
 def _picture_size(folder: Path) -> tuple[int, int, int]:
@@ -321,50 +361,6 @@ def _suite_listings(suite: dict[str, Any], folder: Path, root: Path, bundled: bo
 
 def _positive_number(value: object, otherwise: float) -> float:
     return float(value) if isinstance(value, int | float) and value > 0 else otherwise
-
-
-def _card_licence(folder: Path) -> str:
-    """The licence that a Hub model card names in the header of its README.md; empty when there is none."""
-    try:
-        with (folder / "README.md").open(encoding="utf-8", errors="replace") as card:
-            lines = [line.strip() for line in card.readlines(8192)]
-    except OSError:
-        return ""
-    header = lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
-    return next((line.removeprefix("license:").strip() for line in header if line.startswith("license:")), "")
-
-
-def _folders_in(folder: Path) -> Sequence[Path]:
-    try:
-        with os.scandir(folder) as found:
-            names = sorted(item.name for item in found if item.is_dir() and not item.name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return ()
-    return [folder / name for name in names]
-
-
-def _measure(folder: Path) -> tuple[int, str]:
-    """The size in bytes of what lies in `folder`, and a fingerprint of its files' names, sizes and times."""
-    digest = hashlib.sha256()
-    total = 0
-    for name, size, changed in sorted(_files_below(folder)):
-        total += size
-        digest.update(f"{name}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape"))
-    return total, digest.hexdigest()[:12]
-
-
-def _files_below(folder: Path, prefix: str = "", depth: int = 2) -> Iterator[tuple[str, int, int]]:
-    try:
-        with os.scandir(folder) as found:
-            items = list(found)
-    except OSError:
-        return
-    for item in items:
-        if item.is_dir() and depth > 1 and not item.name.startswith("."):
-            yield from _files_below(Path(item.path), f"{prefix}{item.name}/", depth - 1)
-        elif item.is_file():
-            stat = item.stat()
-            yield f"{prefix}{item.name}", stat.st_size, stat.st_mtime_ns
 
 
 def _with_free_id(entry: CatalogEntry, taken: Iterable[tuple[str, str]]) -> CatalogEntry:

@@ -115,7 +115,7 @@ def _folder(topic: str, folder: Path) -> Finding:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    for entry in open_catalog(settings).entries():
+    for entry in open_catalog(settings).entries(wait=True):
         size = memory.format_bytes(entry.size_bytes or 0)
         yield Finding("doctor.model", f"{entry.id} ({entry.task}), {size}", entry.problem)
 

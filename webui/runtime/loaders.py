@@ -33,7 +33,10 @@ from webui.errors import UserError
 from webui.runtime import memory, safety
 from webui.runtime.catalog import BART, CLIP, T5, TXT2IMG, VIT
 from webui.runtime.contrastive import kind_of, load_siglip_processor
+from webui.runtime.parts import Part
 from webui.runtime.shared_tokenizer import share
+from webui.runtime.single_file import build_scheduler_for, checkpoint_parts, family_of, load_clip_tokenizer
+from webui.runtime.weight_files import check_checkpoint
 
 LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
 _LOCAL_WEIGHTS: Final = {**LOCAL, "use_safetensors": True, "output_loading_info": True}
@@ -73,16 +76,6 @@ class RewriterModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One module of a model: `files` are its weights; `build_empty` is called under `init_empty_weights`."""
-
-    name: str
-    files: tuple[Path, ...]
-    build_empty: Callable[[], nn.Module]
-    load: Callable[[torch.dtype], nn.Module]
-
-
-@dataclass(frozen=True, slots=True)
 class Family:
     """How the models of one task are built.
 
@@ -115,11 +108,34 @@ def load_part(part: Part, dtype: torch.dtype) -> nn.Module:
         raise UserError("error.model_file_broken", file=str(part.files[0]), reason=reason) from error
     module.eval()
     module.requires_grad_(requires_grad=False)
+    _check_finite(module, part.files[0])
     return module
+
+
+def _check_finite(module: nn.Module, file: Path) -> None:
+    """Raise UserError for a weight that is no number: one is enough to make every picture black.
+
+    A sum is not finite when one of its terms is not; a sum that overflows is looked at number by number.
+    """
+    for name, tensor in module.named_parameters():
+        if tensor.is_meta or torch.isfinite(tensor.sum(dtype=torch.float32)):
+            continue
+        if not torch.isfinite(tensor).all():
+            raise UserError("error.weights_not_finite", file=str(file), name=name)
+
+
+def _check_stable_diffusion(source: Path, roots: Sequence[Path]) -> None:
+    """`source` is a folder, or a checkpoint in one file."""
+    if source.is_file():
+        check_checkpoint(source, roots)
+    else:
+        safety.check_pipeline_folder(source, roots)
 
 
 def _stable_diffusion_parts(folder: Path) -> tuple[Part, ...]:
     """Text encoder, U-Net and VAE, loaded class by class: what the pipeline's own from_pretrained does, in steps."""
+    if folder.is_file():
+        return checkpoint_parts(folder)
     return (
         _transformers_part("text_encoder", folder / "text_encoder", CLIPTextModel, CLIPTextConfig),
         _diffusers_part("unet", folder / "unet", UNet2DConditionModel),
@@ -129,12 +145,18 @@ def _stable_diffusion_parts(folder: Path) -> tuple[Part, ...]:
 
 def _assemble_stable_diffusion(folder: Path, modules: Mapping[str, nn.Module]) -> StableDiffusionPipeline:
     text_encoder: Any = modules["text_encoder"]
+    unet: Any = modules["unet"]
+    if folder.is_file():
+        tokenizer, scheduler = load_clip_tokenizer(family_of(folder)), build_scheduler_for(folder, unet)
+    else:
+        tokenizer = _load_tokenizer(folder / "tokenizer", text_encoder.config.vocab_size)
+        scheduler = _load_scheduler(folder)
     pipeline = StableDiffusionPipeline(
         vae=modules["vae"],
         text_encoder=text_encoder,
-        tokenizer=_load_tokenizer(folder / "tokenizer", text_encoder.config.vocab_size),
-        unet=modules["unet"],
-        scheduler=_load_scheduler(folder),
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -266,7 +288,7 @@ def _quieten_libraries() -> None:
 
 _STABLE_DIFFUSION: Final = Family(
     task=TXT2IMG,
-    check=safety.check_pipeline_folder,
+    check=_check_stable_diffusion,
     parts=_stable_diffusion_parts,
     assemble=_assemble_stable_diffusion,
     shareable=("text_encoder", "unet", "vae"),

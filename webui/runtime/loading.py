@@ -18,8 +18,9 @@ from webui.runtime import memory, safety
 from webui.runtime.catalog import ModelKey
 from webui.runtime.flights import OnProgress
 from webui.runtime.jobs import JobCancelled
-from webui.runtime.loaders import Family, Part, load_part
+from webui.runtime.loaders import Family, load_part
 from webui.runtime.locks import ConstructionLock
+from webui.runtime.parts import Part
 from webui.runtime.residents import Resident
 from webui.runtime.sharing import share_modules, shareable_modules
 
@@ -95,7 +96,7 @@ class ModelReader:
                     if callable(tie):
                         tie()  # building without weights undoes it, and what is used twice would count twice
                 except (ValueError, TypeError, KeyError, AttributeError, OSError, ArithmeticError) as error:
-                    file = str(part.files[0].parent / "config.json") if part.files else part.name
+                    file = _described_by(part)
                     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
                     raise UserError("error.model_file_broken", file=file, reason=reason) from error
                 sizes[part.name] = int(compute_module_sizes(empty, dtype=dtype)[""])
@@ -104,11 +105,13 @@ class ModelReader:
     def _read(
         self, parts: Sequence[Part], dtype: torch.dtype, cancel: threading.Event | None, on_progress: OnProgress
     ) -> dict[str, nn.Module]:
-        total = sum(file.stat().st_size for part in parts for file in part.files)
+        files = dict.fromkeys(file for part in parts for file in part.files)  # one file may hold several parts
+        total = sum(file.stat().st_size for file in files)
         done = 0
         modules: dict[str, nn.Module] = {}
         for part in parts:
-            for file in part.files:
+            for file in [file for file in part.files if file in files]:
+                del files[file]
                 for size in _read_through(file):
                     _check(cancel)
                     done += size
@@ -118,6 +121,14 @@ class ModelReader:
                 modules[part.name] = load_part(part, dtype)
         _check(cancel)
         return modules
+
+
+def _described_by(part: Part) -> str:
+    """The file that says how the part is built."""
+    if not part.files:
+        return part.name
+    config = part.files[0].parent / "config.json"
+    return str(config if config.is_file() else part.files[0])
 
 
 def _read_through(file: Path) -> Iterator[int]:

@@ -379,6 +379,8 @@ class ModelManager:
         )
 
     def _not_enough_ram(self, key: ModelKey) -> UserError:
-        size = sum(file.stat().st_size for file in Path(key.source).rglob("*.safetensors"))
+        source = Path(key.source)
+        files = [source] if source.is_file() else source.rglob("*.safetensors")
+        size = sum(file.stat().st_size for file in files)
         free = memory.format_bytes(memory.available_ram_bytes())
         return UserError("error.not_enough_ram", model=key.name, needed=memory.format_bytes(size), free=free)

@@ -14,7 +14,7 @@ from webui.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Removable:
-    """A folder that `remove` may delete, and how much it takes."""
+    """A folder, or a single file, that `remove` may delete, and how much it takes."""
 
     folder: Path
     size_bytes: int
@@ -25,7 +25,7 @@ def find_removable(settings: Settings, model: str) -> tuple[Removable, ...]:
 
     Raises UserError when there is none, and for models that ship with the project.
     """
-    entries = [entry for entry in open_catalog(settings).entries() if entry.id == model]
+    entries = [entry for entry in open_catalog(settings).entries(wait=True) if entry.id == model]
     own = [entry for entry in entries if not entry.bundled]
     if entries and not own:
         raise UserError("error.models_bundled", id=model)
@@ -39,7 +39,10 @@ def find_removable(settings: Settings, model: str) -> tuple[Removable, ...]:
 def remove(found: Removable) -> None:
     """Delete the folder. Raises UserError when the system refuses; what was deleted until then is gone."""
     try:
-        shutil.rmtree(found.folder)
+        if found.folder.is_file():
+            found.folder.unlink()
+        else:
+            shutil.rmtree(found.folder)
     except OSError as error:
         raise UserError(
             "error.models_not_removed", folder=str(found.folder), reason=error.strerror or str(error)
@@ -56,4 +59,6 @@ def _folder_of(entry: CatalogEntry, models_dir: Path) -> Path:
 
 
 def _size_of(folder: Path) -> int:
+    if folder.is_file():
+        return folder.stat().st_size
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())

@@ -60,10 +60,18 @@ def render_downloads(downloads: Sequence[DownloadStatus], say: Translator) -> st
     return element("ul", *(_download(status, say) for status in reversed(downloads)), class_="model-list")
 
 
-def render_models(entries: Sequence[CatalogEntry], known: Sequence[KnownModel], task: str, say: Translator) -> str:
-    """What exists, by task: first what is on this machine, then what is known by name."""
+def render_models(
+    entries: Sequence[CatalogEntry], known: Sequence[KnownModel], task: str, say: Translator, waiting: int = 0
+) -> str:
+    """What exists, by task: first what is on this machine, then what is known by name.
+
+    `waiting` are the files that have not been looked into yet.
+    """
     here = {(entry.task, entry.id) for entry in entries}
     sections = []
+    if waiting:
+        note = text(say.text("models.files_waiting", count=waiting))
+        sections.append(element("p", note, class_="notice", role="status"))
     for each in TASK_WORDS:
         if task and each != task:
             continue
@@ -95,8 +103,9 @@ def render_plan(plan: DownloadPlan | None, error: UserError | None, asking: str,
 
 def _local(entry: CatalogEntry, say: Translator) -> str:
     origin = "models.origin.bundled" if entry.bundled else "models.origin.hub" if entry.hub else "models.origin.folder"
+    words = say.text(origin) if entry.family is None else say.text("models.file", family=entry.family.value)
     lines = [
-        f"{say.text(origin)} · {format_bytes(entry.size_bytes)}",
+        f"{words} · {format_bytes(entry.size_bytes)}",
         entry.licence.splitlines()[0] if entry.licence else say.text("models.no_licence"),
         str(entry.source),
     ]

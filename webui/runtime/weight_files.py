@@ -1,0 +1,202 @@
+"""Single files that people have: checkpoints, LoRA, VAE and embeddings in the models folder or an A1111-style tree.
+
+Only headers are read, each once until its file changes. A look examines what it can within `PATIENCE_SECONDS`; the rest
+is examined in the background, so that a thousand files slow no page.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from webui.errors import UserError
+from webui.runtime import safety
+from webui.runtime.checkpoint_family import CheckpointFamily, Detected, FileKind, detect, plan_checkpoint, shapes_of
+
+PATIENCE_SECONDS: Final = 0.1
+"""How long one look may read headers before it leaves the rest to the background."""
+
+_SAFE: Final = ".safetensors"
+_PICKLES: Final = (".ckpt", ".pt", ".pth", ".bin")
+_DEPTH: Final = 4
+_FOLDERS: Final[Mapping[str, FileKind]] = MappingProxyType(
+    {
+        "stable-diffusion": FileKind.CHECKPOINT,
+        "checkpoints": FileKind.CHECKPOINT,
+        "lora": FileKind.LORA,
+        "loras": FileKind.LORA,
+        "lycoris": FileKind.LORA,
+        "vae": FileKind.VAE,
+        "embeddings": FileKind.EMBEDDING,
+    }
+)
+"""Folder names of A1111 and ComfyUI, in lower case. They say what a pickle is meant to be: its tensors are not read."""
+_TREES: Final = ("models", *_FOLDERS)
+_MODEL_FOLDER: Final = ("model_index.json", "config.json", "suite.json")
+"""Whatever holds one of these is a model in a folder, whose files are its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """A file of weights. `id` is its path below the models folder without its ending, `name` its bare name.
+
+    `revision` changes with the file. `problem` says why it cannot be used. `default_side` (pixels) and `size_multiple`
+    are a checkpoint's, 0 for others.
+    """
+
+    id: str
+    name: str
+    path: Path
+    kind: FileKind
+    size_bytes: int
+    revision: str
+    family: CheckpointFamily | None = None
+    context_width: int = 0
+    default_side: int = 0
+    size_multiple: int = 0
+    problem: UserError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A file as a listing shows it; `meant` is what its folder is for."""
+
+    path: Path
+    size: int
+    changed: int
+    meant: FileKind
+
+
+class WeightFiles:
+    """The single files below `root`, looked up anew on each call; thread-safe."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: dict[_Seen, WeightFile] = {}
+        self._lock = threading.Lock()
+        self._background: threading.Thread | None = None
+
+    def found(self, *, wait: bool = False) -> tuple[WeightFile, ...]:
+        """What is known of the files that lie there now, by id; `wait` examines all of them first."""
+        listed = sorted(_listed(self._root), key=lambda seen: seen.path)
+        until = None if wait else time.monotonic() + PATIENCE_SECONDS
+        left = self._examine(listed, until)
+        if left:
+            self._go_on(left)
+        with self._lock:
+            known = {seen: self._known[seen] for seen in listed if seen in self._known}
+            self._known = known if not left else self._known
+        return tuple(known.values())
+
+    def waiting(self) -> int:
+        """How many files are still to be examined in the background."""
+        with self._lock:
+            busy = self._background is not None and self._background.is_alive()
+            known = set(self._known)
+        return len([seen for seen in _listed(self._root) if seen not in known]) if busy else 0
+
+    def _examine(self, listed: Sequence[_Seen], until: float | None) -> list[_Seen]:
+        """Read the headers of those that are new until the time is over; returns those that are left."""
+        with self._lock:
+            new = [seen for seen in listed if seen not in self._known]
+        for number, seen in enumerate(new):
+            if until is not None and time.monotonic() > until:
+                return new[number:]
+            examined = _examined(seen, self._root)
+            with self._lock:
+                self._known[seen] = examined
+        return []
+
+    def _go_on(self, left: Sequence[_Seen]) -> None:
+        with self._lock:
+            if self._background is not None and self._background.is_alive():
+                return
+            self._background = threading.Thread(
+                target=self._examine, args=(left, None), name="weight-files", daemon=True
+            )
+            self._background.start()
+
+
+def check_checkpoint(file: Path, roots: Sequence[Path]) -> None:
+    """Raise UserError unless `file` is a whole checkpoint of a family that is loaded here, and lies in `roots`."""
+    safety.resolve_inside(file, roots)
+    plan_checkpoint(file, shapes_of(safety.read_safetensors_header(file)))
+
+
+def _examined(seen: _Seen, root: Path) -> WeightFile:
+    """What the header of a file says."""
+    name = seen.path.stem
+    entry = WeightFile(
+        id=seen.path.relative_to(root).with_suffix("").as_posix(),
+        name=name,
+        path=root.resolve() / seen.path.relative_to(root),
+        kind=seen.meant,
+        size_bytes=seen.size,
+        revision=f"{seen.size:x}-{seen.changed:x}",
+    )
+    if seen.path.suffix.lower() in _PICKLES:
+        return replace(entry, problem=UserError("error.weights_pickle", file=str(seen.path)))
+    try:
+        safety.resolve_inside(seen.path, (root,))
+        shapes = shapes_of(safety.read_safetensors_header(seen.path))
+        detected = detect(shapes)
+        entry = _with_kind(entry, detected)
+        if detected.kind is not FileKind.CHECKPOINT:
+            return entry
+        plan = plan_checkpoint(seen.path, shapes)
+        side = 1024 if plan.family is CheckpointFamily.SDXL else 768 if plan.family is CheckpointFamily.SD2 else 512
+        side = side * plan.vae_factor // 8
+        return replace(entry, default_side=side, size_multiple=plan.vae_factor)
+    except UserError as problem:
+        return replace(entry, problem=problem)
+
+
+def _with_kind(entry: WeightFile, detected: Detected) -> WeightFile:
+    known = replace(entry, kind=detected.kind, family=detected.family, context_width=detected.context_width)
+    if detected.kind is FileKind.OTHER:
+        return replace(known, problem=UserError("error.weights_unknown", file=str(entry.path)))
+    return known
+
+
+def _listed(root: Path) -> Iterator[_Seen]:
+    """The weights files in `root` and in the folders below it that are known by name."""
+    yield from _files(root, FileKind.CHECKPOINT)
+    yield from _below(root, None, _DEPTH)
+
+
+def _below(folder: Path, meant: FileKind | None, depth: int) -> Iterator[_Seen]:
+    """`meant` None: still above the folders that are known by name."""
+    for child in _children(folder):
+        wanted = meant or _FOLDERS.get(child.name.lower())
+        if depth == 0 or (wanted is None and child.name.lower() not in _TREES):
+            continue
+        if any((child / name).is_file() for name in _MODEL_FOLDER):
+            continue
+        if wanted is not None:
+            yield from _files(child, wanted)
+        yield from _below(child, wanted, depth - 1)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as found:
+            return sorted(Path(item.path) for item in found if item.is_dir() and not item.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _files(folder: Path, meant: FileKind) -> Iterator[_Seen]:
+    try:
+        with os.scandir(folder) as found:
+            items = [item for item in found if item.name.lower().endswith((_SAFE, *_PICKLES)) and item.is_file()]
+    except OSError:
+        return
+    for item in items:
+        stat = item.stat()
+        yield _Seen(Path(item.path), stat.st_size, stat.st_mtime_ns, meant)
