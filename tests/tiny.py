@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 TINY_VAE_FACTOR = 2
@@ -16,7 +15,9 @@ def save_tiny_pipeline(folder: Path) -> None:
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    save_byte_tokenizer(folder / "tokenizer")
+    from webui.runtime.random_weights import save_clip_tokenizer
+
+    save_clip_tokenizer(folder / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -71,23 +72,6 @@ def save_tiny_pipeline(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def save_byte_tokenizer(folder: Path) -> None:
-    """Write a CLIP tokenizer without merges: 256 bytes, the same ending a word, and the two special tokens."""
-    letters = _byte_letters()
-    pieces = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 77}), encoding="utf-8")
-
-
-def _byte_letters() -> list[str]:
-    """GPT-2's printable stand-ins for the 256 bytes, which CLIP's tokenizer uses too (Radford et al. 2019)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(others))]
-
-
 def save_tiny_clip(folder: Path, pipeline: Path | None = None) -> None:
     """Write a `CLIPModel` with tokenizer and image processor; its text tower is `pipeline`'s text encoder, if given."""
     import torch
@@ -101,7 +85,9 @@ def save_tiny_clip(folder: Path, pipeline: Path | None = None) -> None:
         CLIPTokenizer,
     )
 
-    save_byte_tokenizer(folder)
+    from webui.runtime.random_weights import save_clip_tokenizer
+
+    save_clip_tokenizer(folder)
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     tower = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}

@@ -30,6 +30,7 @@ from webui.commands.generate import add_generate
 from webui.commands.inside import add_inspect, add_trace
 from webui.commands.models import add_models
 from webui.commands.prompt import add_prompt
+from webui.commands.rehearse import add_rehearse
 from webui.commands.score import add_score
 from webui.commands.search import add_index, add_search
 from webui.commands.serve import add_password, add_serve
@@ -109,6 +110,7 @@ def build_app(say: Translator) -> typer.Typer:
         add_trace,
         add_inspect,
         add_models,
+        add_rehearse,
         add_extension,
         add_doctor,
     ):

@@ -25,6 +25,8 @@ from webui.diffusion.recorder import Recorder
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.trace import open_trace, save_trace
 from webui.runtime.catalog import TXT2IMG
+from webui.runtime.fullsize import full_size_models
+from webui.runtime.random_weights import build_empty, fill_randomly
 from webui.settings import Settings
 from webui.studio import open_studio
 
@@ -111,16 +113,13 @@ def _file(pipe: Any, folder: Path) -> dict[str, object]:
 
 def _large(emoji: Any) -> Any:
     """Stable Diffusion 1.x's U-Net, made without its slow initialisation, between small stand-ins."""
-    from accelerate import init_empty_weights
-    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    with init_empty_weights():
-        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-    unet = unet.to_empty(device="cpu").eval()
+    unet: Any = build_empty(full_size_models()["sd14"].parts["unet"]).to_empty(device="cpu").eval()
     generator = torch.Generator().manual_seed(0)
-    for parameter in unet.parameters():
-        parameter.data.normal_(std=0.02, generator=generator)
+    for name, parameter in unet.named_parameters():
+        fill_randomly(parameter.data, name, generator)
     own = emoji.text_encoder.config
     text = CLIPTextConfig(
         vocab_size=own.vocab_size,

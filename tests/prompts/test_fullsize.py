@@ -13,7 +13,10 @@ from tests.fullsize import GIB, measure
 @pytest.mark.xdist_group("fullsize")
 @pytest.mark.parametrize(
     ("name", "weights", "tasks", "layers_and_heads"),
-    [("t5", 222_903_552, {"shorten", "translate"}, [12, 12]), ("bart", 406_291_456, {"repair", "fill"}, [12, 16])],
+    [
+        ("t5-base", 222_903_552, {"shorten", "translate"}, [12, 12]),
+        ("bart-large", 406_291_456, {"repair", "fill"}, [12, 16]),
+    ],
 )
 def test_it_loads_writes_and_is_looked_into_within_six_gib(
     tmp_path: Path, name: str, weights: int, tasks: set[str], layers_and_heads: list[int]

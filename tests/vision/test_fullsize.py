@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from tests.clip.samples import png
+from webui.runtime.fullsize import full_size_models
 from webui.runtime.jobs import JobContext
+from webui.runtime.random_weights import write_full_size
 from webui.settings import load_settings
 from webui.studio import open_studio
 from webui.tasks.vision import classify_pictures, read_attention, see_picture, work_out_row
@@ -23,12 +24,10 @@ LABELS = 1000
 @pytest.mark.xdist_group("fullsize")
 def test_vit_base_loads_and_goes_through_the_pages_functions(tmp_path: Path) -> None:
     folder = tmp_path / "models" / "google" / "vit-base-patch16-224"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        names = {index: f"label {index}, synonym {index}" for index in range(LABELS)}
-        model = ViTForImageClassification(ViTConfig(id2label=names)).eval()
-    model.save_pretrained(folder)
-    ViTImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(folder)
+    write_full_size(full_size_models()["vit-b16"], folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    names = {index: f"label {index}, synonym {index}" for index in range(LABELS)}
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": names}), encoding="utf-8")
     context = JobContext("cpu", threading.Event(), lambda event, kept: None)
     studio = open_studio(load_settings(models_dir=tmp_path / "models", data_dir=tmp_path))
     try:

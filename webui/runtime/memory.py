@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,9 @@ GIB: Final = 2**30
 _CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 _CGROUP_CURRENT: Final = Path("/sys/fs/cgroup/memory.current")
 _CGROUP_STAT: Final = Path("/sys/fs/cgroup/memory.stat")
+_PROCESS_STATUS: Final = Path("/proc/self/status")
+_FORGET_PEAK: Final = Path("/proc/self/clear_refs")
+_WATCH_SECONDS: Final = 0.005
 
 
 def total_ram_bytes() -> int:
@@ -43,6 +47,46 @@ def process_bytes() -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+class PeakMemory:
+    """The most memory that this process has had, resident, while the context was open; `highest` is kept up to date.
+
+    Linux counts it exactly and can be told to start anew; elsewhere it is looked at every few milliseconds.
+    """
+
+    def __init__(self) -> None:
+        self.before = 0
+        self._seen = 0
+        self._counted = False
+        self._done = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self.before = self._seen = process_bytes()
+        try:
+            _FORGET_PEAK.write_text("5", encoding="ascii")
+            self._counted = True
+        except OSError:
+            self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._seen = self.highest
+        self._counted = False
+        self._done.set()
+
+    @property
+    def highest(self) -> int:
+        """Bytes, at least `before`."""
+        if self._counted:
+            line = next(line for line in _PROCESS_STATUS.read_text("ascii").splitlines() if line.startswith("VmHWM:"))
+            self._seen = max(self._seen, int(line.split()[1]) * 1024)
+        return self._seen
+
+    def _watch(self) -> None:
+        while not self._done.wait(_WATCH_SECONDS):
+            self._seen = max(self._seen, process_bytes())
 
 
 def default_ram_budget() -> int:
