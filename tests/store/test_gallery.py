@@ -159,7 +159,7 @@ def test_what_the_disk_refuses_is_told_and_leaves_nothing(
             case "fsync":
                 patch.setattr(os, "fsync", fail)
             case "rename":
-                patch.setattr(Path, "rename", fail)
+                patch.setattr(Path, "replace", fail)
         with pytest.raises(UserError) as refusal:
             gallery.save(RED, "a", 1)
     assert refusal.value.key == key

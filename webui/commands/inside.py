@@ -107,15 +107,14 @@ def _save_picture(trace: Trace, picture: np.ndarray, image: Path) -> None:
     from PIL.PngImagePlugin import PngInfo
 
     from webui.store.infotext import PNG_KEY, format_infotext
+    from webui.store.whole_file import written_whole
 
     shapes, info = trace.header.shapes, PngInfo()
     info.add_text(PNG_KEY, format_infotext(trace.header.request, trace.header.seed, shapes.width, shapes.height))
-    unfinished = image.with_name(f".{image.name}.part")
     try:
-        Image.fromarray(picture).save(unfinished, format="PNG", pnginfo=info)
-        unfinished.replace(image)
+        with written_whole(image) as file:
+            Image.fromarray(picture).save(file, format="PNG", pnginfo=info)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         reason = error.strerror or str(error)
         raise UserError("error.picture_not_saved", folder=str(image.absolute().parent), reason=reason) from error
 

@@ -19,6 +19,7 @@ from pydantic import Field, FiniteFloat
 
 from webui.diffusion.request import GenerateLimits, GenerateRequest, check_request
 from webui.errors import UserError
+from webui.store.whole_file import write_whole
 
 FORMAT_VERSION: Final = 1
 METADATA_KEY: Final = "diffuscope_trace"
@@ -214,15 +215,9 @@ class Trace:
 def save_trace(trace: Trace, path: Path) -> None:
     """Write `trace` to `path`, whole or not at all. Raises UserError when it holds NaN or the disk refuses."""
     content = trace_bytes(trace, path.name)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise UserError("error.trace_not_saved", file=str(path), reason=error.strerror or str(error)) from error
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from webui.search.store import Matrix
+from webui.store.whole_file import write_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,6 +128,4 @@ def read_measured(path: Path) -> MeasuredIndex | None:
 
 def write_measured(path: Path, measured: MeasuredIndex) -> None:
     """Write whole or not at all."""
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(asdict(measured)), encoding="utf-8")
-    unfinished.replace(path)
+    write_whole(path, json.dumps(asdict(measured)).encode("utf-8"))

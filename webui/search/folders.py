@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from webui.errors import UserError
+from webui.store.json_file import write_json
 
 OUTPUTS: Final = "outputs"
 """The id of the folder where generated pictures are saved; it is always there."""
@@ -108,14 +109,7 @@ class SearchFolders:
 
     def _write(self, folders: Iterable[SearchFolder]) -> None:
         listed = [asdict(folder) | {"path": str(folder.path)} for folder in folders]
-        unfinished = self._file.with_suffix(f".{os.getpid()}.part")
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps({"folders": listed}, ensure_ascii=False, indent=2), encoding="utf-8")
-            unfinished.replace(self._file)
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            raise UserError("error.folder_not_writable", folder=str(self._file.parent)) from error
+        write_json(self._file, {"folders": listed})
 
 
 def _check_storable(path: Path) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-import os
-import threading
 from pathlib import Path
 from typing import Final
 
 from PIL import Image
 
 from webui.search.rows import PictureRow
+from webui.store.whole_file import write_whole
 from webui.vision.pictures import MemoryGate, PictureFile, PictureLimits, opened
 
 _log = logging.getLogger(__name__)
@@ -50,11 +49,8 @@ class Thumbnails:
 
 def _keep(path: Path, content: bytes) -> None:
     """Write whole or not at all; without room for it the thumbnail is made again next time."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
+        write_whole(path, content)
     except OSError as error:
         _log.warning("a thumbnail is not kept: %s", error)
-        unfinished.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from webui.errors import UserError
 from webui.store.infotext import PNG_KEY, read_infotext
+from webui.store.whole_file import written_whole
 
 _log = logging.getLogger(__name__)
 
@@ -95,19 +96,11 @@ def open_picture(path: Path) -> SavedPicture:
 def _write_numbered(folder: Path, image: Image.Image, infotext: str, seed: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     number, unfinished = _claim_number(folder)
-    try:
+    path = folder / f"{number:05d}-{seed}.png"
+    with written_whole(path, unfinished) as file:
         info = PngInfo()
         info.add_text(PNG_KEY, infotext)
-        with unfinished.open("r+b") as file:
-            image.save(file, format="PNG", pnginfo=info)
-            file.flush()
-            os.fsync(file.fileno())
-        path = folder / f"{number:05d}-{seed}.png"
-        unfinished.rename(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    _sync_folder(folder)
+        image.save(file, format="PNG", pnginfo=info)
     return path
 
 
@@ -143,17 +136,6 @@ def _is_stale(entry: os.DirEntry[str]) -> bool:
         return time.time() - entry.stat().st_mtime > STALE_SECONDS
     except FileNotFoundError:  # finished since the listing
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last; Windows cannot open folders and needs no such step."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _refusal(folder: Path, error: OSError) -> UserError:

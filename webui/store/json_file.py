@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from webui.errors import UserError
+from webui.store.whole_file import write_whole
 
 
 def read_json(path: Path) -> Any:
@@ -24,17 +23,6 @@ def write_json(path: Path, value: object) -> None:
     content = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
-        ) as file:
-            unfinished = Path(file.name)
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            except BaseException:
-                unfinished.unlink(missing_ok=True)
-                raise
-        unfinished.replace(path)
+        write_whole(path, content.encode("utf-8"))
     except OSError as error:
         raise UserError("error.folder_not_writable", folder=str(path.parent)) from error
