@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -32,7 +33,7 @@ from webui.errors import UserError
 from webui.i18n import accepted_language
 from webui.prompts.request import prompt_request_from_values
 from webui.runtime.catalog import CLIP, TXT2IMG, VIT, CatalogEntry
-from webui.runtime.jobs import Job, JobState, Published
+from webui.runtime.jobs import Job, JobContext, JobState, Published
 from webui.security.gate import VISITOR
 from webui.security.payload import read_json_object
 from webui.security.rules import Deed, may
@@ -47,7 +48,14 @@ from webui.tasks.txt2img import draw_pictures, prepare_request
 from webui.tasks.vision import check_before_checking, check_classify, check_pictures, classify_pictures
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from webui.tasks.latents import DecodeRequest
+    from webui.vision.request import ClassifyRequest
     from webui.vision.vit import Classification
+
+T = TypeVar("T")
+Asked = TypeVar("Asked")
 
 PREFIX: Final = "/api/v1"
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -115,33 +123,20 @@ class RestApi:
         """POST /generate: the fields of GenerateRequest as JSON; 202 with the job, to be asked about under /jobs."""
         values = await _json_object(request)
         asked = await run_in_threadpool(lambda: prepare_request(self.studio, request_from_values(values)))
-        job = self.studio.jobs.submit(
-            lambda context: draw_pictures(self.studio, asked, context), owner=_owner(request), kind="txt2img"
-        )
-        location = f"{PREFIX}/jobs/{job.id}"
-        answer = {"job": job.id, "url": location, "parameters": asdict(asked)}
-        return JSONResponse(answer, 202, headers={"Location": location})
+        return _accepted(self._queued(request, TXT2IMG, draw_pictures, asked), parameters=asdict(asked))
 
     async def score(self, request: Request) -> Response:
         """POST /score: a ScoreRequest as JSON or a form; 202 with the job, whose answer has the matrices when done."""
         asked = await read_score_request(request, self.studio.settings)
         await run_in_threadpool(check_score, self.studio, asked)
-        job = self.studio.jobs.submit(
-            lambda context: score_pictures(self.studio, asked, context), owner=_owner(request), kind=CLIP
-        )
-        return _accepted(job)
+        return _accepted(self._queued(request, CLIP, score_pictures, asked))
 
     async def search(self, request: Request) -> Response:
         """POST /search: a SearchRequest as JSON; 202 with the job, whose answer has `search` with the results."""
         body = await read_body(request, self.studio.settings.max_upload_mb << 20)
         asked = read_search_request(read_json_object(body))
         await run_in_threadpool(check_search, self.studio, asked, owner=self._for_owner)
-        job = self.studio.jobs.submit(
-            lambda context: search_pictures(self.studio, asked, context, owner=self._for_owner),
-            owner=_owner(request),
-            kind="search",
-        )
-        return _accepted(job)
+        return _accepted(self._queued(request, "search", partial(search_pictures, owner=self._for_owner), asked))
 
     @property
     def _for_owner(self) -> bool:
@@ -152,51 +147,33 @@ class RestApi:
         """POST /classify: a ClassifyRequest as JSON or a form; 202 with the job, whose answer has `classes`."""
         asked = await read_classify_request(request, self.studio.settings)
         await run_in_threadpool(check_classify, self.studio, asked)
-        job = self.studio.jobs.submit(
-            lambda context: _Classes(asked.count, classify_pictures(self.studio, asked, context)),
-            owner=_owner(request),
-            kind=VIT,
-        )
-        return _accepted(job)
+        return _accepted(self._queued(request, VIT, _classify, asked))
 
     async def check(self, request: Request) -> Response:
         """POST /check: pictures and the prompt they were drawn from; 202 with the job, whose answer has `check`."""
         asked = await read_check_request(request, self.studio.settings)
         await run_in_threadpool(check_before_checking, self.studio, asked)
-        job = self.studio.jobs.submit(
-            lambda context: check_pictures(self.studio, asked, context), owner=_owner(request), kind=CHECK
-        )
-        return _accepted(job)
+        return _accepted(self._queued(request, CHECK, check_pictures, asked))
 
     async def trace(self, request: Request) -> Response:
         """POST /trace: the fields of GenerateRequest and "all_heads"; 202 with the job that records the run."""
-        asked = read_trace_request(await _json_object(request))
-        asked = await run_in_threadpool(prepare_trace, self.studio, asked)
-        job = self.studio.jobs.submit(
-            lambda context: record_run(self.studio, asked, context), owner=_owner(request), kind=TRACE
-        )
-        location = f"{PREFIX}/jobs/{job.id}"
-        answer = {"job": job.id, "url": location, "trace": f"{location}/trace", "parameters": asdict(asked.generate)}
-        return JSONResponse(answer, 202, headers={"Location": location})
+        read = read_trace_request(await _json_object(request))
+        asked = await run_in_threadpool(prepare_trace, self.studio, read)
+        job = self._queued(request, TRACE, record_run, asked)
+        return _accepted(job, trace=f"{_location(job)}/trace", parameters=asdict(asked.generate))
 
     async def encode(self, request: Request) -> Response:
         """POST /encode: a picture for the VAE, JSON or form; 202 with the job, whose answer has `latent` when done."""
         asked = await read_encode_request(request, self.studio.settings)
         await run_in_threadpool(check_encode, self.studio, asked)
-        job = self.studio.jobs.submit(
-            lambda context: encode(self.studio, asked, context), owner=_owner(request), kind=ENCODE
-        )
-        return _accepted(job)
+        return _accepted(self._queued(request, ENCODE, encode, asked))
 
     async def decode(self, request: Request) -> Response:
         """POST /decode: a latent as JSON; 202 with the job, whose answer has `picture` when done."""
         body = await read_body(request, self.studio.settings.max_upload_mb << 20)
         asked = await run_in_threadpool(lambda: read_decode_request(read_json_object(body)))
         await run_in_threadpool(check_decode, self.studio, asked)
-        job = self.studio.jobs.submit(
-            lambda context: decode(self.studio, asked.model, asked.latent, context), owner=_owner(request), kind=DECODE
-        )
-        return _accepted(job)
+        return _accepted(self._queued(request, DECODE, _decode, asked))
 
     async def recording(self, request: Request) -> Response:
         """GET /jobs/{id}/trace: the file that `diffuscope inspect` reads, of a job that has recorded."""
@@ -207,10 +184,7 @@ class RestApi:
         values = await _json_object(request)
         asked = prompt_request_from_values(request.path_params["task"], values)
         await run_in_threadpool(check_prompt, self.studio, asked)
-        job = self.studio.jobs.submit(
-            lambda context: rewrite_prompt(self.studio, asked, context), owner=_owner(request), kind=PROMPT
-        )
-        return _accepted(job)
+        return _accepted(self._queued(request, PROMPT, rewrite_prompt, asked))
 
     async def job(self, request: Request) -> Response:
         """GET /jobs/{id}: state, progress and, when there are any, pictures."""
@@ -230,6 +204,12 @@ class RestApi:
         if index >= len(pictures):
             raise UserError("error.unknown_picture", index=index, count=len(pictures))
         return FileResponse(pictures[index].path, media_type="image/png")
+
+    def _queued(
+        self, request: Request, kind: str, work: Callable[[Studio, Asked, JobContext], T], asked: Asked
+    ) -> Job[T]:
+        """The job that does `work` for whoever asks; raises UserError when there is no room for it."""
+        return self.studio.jobs.submit(partial(work, self.studio, asked), owner=_owner(request), kind=kind)
 
     def _job(self, request: Request) -> Job[Any]:
         return self.studio.jobs.get(request.path_params["job_id"], _owner(request))
@@ -317,9 +297,21 @@ class _Classes:
     found: Classification
 
 
-def _accepted(job: Job[Any]) -> Response:
-    location = f"{PREFIX}/jobs/{job.id}"
-    return JSONResponse({"job": job.id, "url": location}, 202, headers={"Location": location})
+def _classify(studio: Studio, asked: ClassifyRequest, context: JobContext) -> _Classes:
+    return _Classes(asked.count, classify_pictures(studio, asked, context))
+
+
+def _decode(studio: Studio, asked: DecodeRequest, context: JobContext) -> np.ndarray:
+    return decode(studio, asked.model, asked.latent, context)
+
+
+def _location(job: Job[Any]) -> str:
+    return f"{PREFIX}/jobs/{job.id}"
+
+
+def _accepted(job: Job[Any], **more: object) -> Response:
+    location = _location(job)
+    return JSONResponse({"job": job.id, "url": location, **more}, 202, headers={"Location": location})
 
 
 def _answer(job: Job[Any]) -> dict[str, Any]:
