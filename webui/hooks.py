@@ -1,7 +1,7 @@
 """What extensions are told of while the program works, and how their mistakes stay theirs.
 
-A listener runs in the thread that does the work, so it should be quick. What it raises is charged to its extension by
-name and kept for the Extensions page; the work goes on.
+The work waits for a listener, but not for ever. What it raises is charged to its extension by name and kept for the
+Extensions page; the work goes on.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import Language
 from webui.runtime.jobs import JobCancelled, JobContext
+from webui.runtime.patience import HungError, within
 from webui.vision.check import ExtraScore
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ T = TypeVar("T")
 Event = TypeVar("Event")
 
 _FAULTS_KEPT: Final = 50
+PATIENCE_SECONDS: Final = 10.0
+"""How long a listener or a prompt tool may take. One that takes longer is not called again in this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,9 @@ class Fault:
 class Hooks:
     """The listeners and prompt tools of all extensions; empty where none are loaded. Safe from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE_SECONDS) -> None:
+        self._patience = patience
+        self._hung: frozenset[tuple[str, int]] = frozenset()
         self._listeners: tuple[tuple[str, type, Callable[[Any], object]], ...] = ()
         self._tools: tuple[tuple[str, PromptTool], ...] = ()
         self._scores: tuple[tuple[str, Mapping[Language, str], Score], ...] = ()
@@ -155,15 +160,38 @@ class Hooks:
         """Call everybody who listens to this event; never raises."""
         for extension, wanted, listener in self._listeners:
             if wanted is type(event):
-                self.guarded(extension, wanted.__name__, partial(listener, event), None)
+                self._waited_for(extension, wanted.__name__, listener, partial(listener, event), None)
 
     def rewritten(self, request: GenerateRequest) -> GenerateRequest:
         """The request with the prompts that the tools make of it; raises a tool's UserError, and nothing else."""
         for extension, tool in self._tools:
             draft = PromptDraft(request.prompt, request.negative_prompt, request.seed)
-            made = self.guarded(extension, "prompt tool", partial(_drafted, tool, draft), draft, but=UserError)
+            work = partial(_drafted, tool, draft)
+            made = self._waited_for(extension, "prompt tool", tool, work, draft, but=UserError)
             request = replace(request, prompt=made.prompt, negative_prompt=made.negative_prompt)
         return request
+
+    def _waited_for(
+        self,
+        extension: str,
+        where: str,
+        code: object,
+        work: Callable[[], T],
+        otherwise: T,
+        but: type[Exception] | tuple[type[Exception], ...] = (),
+    ) -> T:
+        """As `guarded`, for `code` that must not hold up the work: once it has hung there it is left out."""
+        key = (where, id(code))
+
+        def limited() -> T:
+            try:
+                return within(self._patience, work, f"extension-{extension}")
+            except HungError:
+                with self._lock:
+                    self._hung |= {key}
+                raise
+
+        return otherwise if key in self._hung else self.guarded(extension, where, limited, otherwise, but)
 
     def guarded(
         self,

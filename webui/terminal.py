@@ -72,14 +72,15 @@ def draw_in_terminal(
     exactly there, or as "cat-1.png", "cat-2.png", ... when there are several. Raises UserError; Ctrl-C keeps what is
     finished and sets `stopped`.
     """
-    with terminate_as_interrupt(), closing(open_studio(settings.model_copy(update={"index_outputs": False}))) as studio:
-        request = prepare_request(studio, request)
-        if out is not None and _names_a_file(out):
-            return _draw_to_file(studio, request, out, say)
-        gallery = studio.gallery if out is None else Gallery(out.absolute())
-        drawn = _draw(replace(studio, gallery=gallery), request, say)
-        paths = tuple((picture.path, picture.seed) for picture in drawn.pictures)
-        return _left_by(drawn, paths)
+    with terminate_as_interrupt(), closing(open_studio(settings.model_copy(update={"index_outputs": False}))) as opened:
+        request = prepare_request(opened, request)
+        file = out if out is not None and _names_a_file(out) else None
+        with extended(opened, say) as studio:
+            if file is not None:
+                return _draw_to_file(studio, request, file, say)
+            gallery = studio.gallery if out is None else Gallery(out.absolute())
+            drawn = _draw(replace(studio, gallery=gallery), request, say)
+    return _left_by(drawn, tuple((picture.path, picture.seed) for picture in drawn.pictures))
 
 
 def score_in_terminal(settings: Settings, request: ScoreRequest, say: Translator) -> ScoreResult:
@@ -106,9 +107,32 @@ def classify_in_terminal(settings: Settings, request: ClassifyRequest, say: Tran
 
 def record_in_terminal(settings: Settings, request: TraceRequest, say: Translator) -> RecordedRun:
     """Draw and record one picture. Raises UserError; Ctrl-C leaves what was recorded, or JobCancelled."""
-    with closing(open_studio(settings)) as studio:
-        asked = prepare_trace(studio, request)
-        return wait_for(studio, studio.jobs.submit(partial(record_run, studio, asked), owner=OWNER, kind=TRACE), say)
+    with closing(open_studio(settings)) as opened:
+        asked = prepare_trace(opened, request)
+        with extended(opened, say) as studio:
+            work = partial(record_run, studio, asked)
+            return wait_for(studio, studio.jobs.submit(work, owner=OWNER, kind=TRACE), say)
+
+
+@contextmanager
+def extended(studio: Studio, say: Translator) -> Iterator[Studio]:
+    """The studio with the extensions' prompt tools and listeners; on stderr it is said which could not be loaded.
+
+    What an extension refuses is raised in its own words, which nobody outside knows.
+    """
+    from webui.extensions.loading import load_extensions
+    from webui.views.extensions import refused_lines
+
+    studio, extensions = load_extensions(studio)
+    own = studio.messages.translator(say.language)
+    for line in refused_lines(extensions, own):
+        Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+    try:
+        yield studio
+    except UserError as error:
+        if not error.key.startswith("ext."):
+            raise
+        raise UserError("error.extension_refuses", sentence=own.error(error)) from error
 
 
 def work_in_terminal(

@@ -104,5 +104,4 @@ class WalkTab:
             }
 
     def _stop(self, step: Any, request: gr.Request) -> None:
-        if step is not None:
-            self.tab.stop(step, request)
+        self.tab.stop(step, request)

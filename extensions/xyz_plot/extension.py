@@ -152,8 +152,7 @@ class XYZTab:
         return Grid(tuple(axes))
 
     def _stop(self, step: Any, request: gr.Request) -> None:
-        if step is not None:
-            self.tab.stop(step, request)
+        self.tab.stop(step, request)
 
     def _choose(self, grid: Grid | None, event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
         number = getattr(event, "cell", None)

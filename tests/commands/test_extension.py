@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from webui.cli import run
+from webui.store.infotext import read_infotext
 
 CODE = """
 def register(api):
@@ -61,3 +63,32 @@ def test_the_shipped_one_fills_in_wildcards(data: Path, capsys: pytest.CaptureFi
     assert "__" not in first
     assert extension(data, "prompt_styles", "a cat", "x") == 2
     assert '"x" are no seeds' in capsys.readouterr().err
+
+
+TOOL = """
+from dataclasses import replace
+def register(api):
+    api.add_translations({"en": {"no": "No {what}."}, "th": {"no": "ไม่มี {what}"}})
+    def tool(draft):
+        if "cats" in draft.prompt:
+            raise api.error("no", what="cats")
+        return replace(draft, prompt=draft.prompt + " !")
+    api.add_prompt_tool(tool)
+"""
+
+
+def test_prompt_tools_work_for_generate_too(
+    data: Path, tiny_pipeline_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_pipeline_folder, data / "models" / "tiny")
+    mine = data / "extensions" / "mine"
+    shutil.copytree(mine, data / "extensions" / "broken")
+    (data / "extensions" / "broken" / "extension.toml").write_text("id = 1", encoding="utf-8")
+    (mine / "extension.py").write_text(TOOL, encoding="utf-8")
+    flags = ("--data-dir", str(data), "--model", "tiny", "--steps", "1")
+    assert run(["generate", *flags, "a cat"]) == 0
+    said = capsys.readouterr()
+    assert read_infotext(Path(said.out.strip())).startswith("a cat !\n")
+    assert said.err.startswith("Extension broken is off: ")
+    assert run(["--language", "th", "generate", *flags, "cats"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "ไม่มี cats"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from webui.errors import UserError
 from webui.extensions.loading import load_extensions
 from webui.hooks import Hooks, ImageSaved, PromptDraft
 from webui.studio import Studio
+from webui.tasks.inside import TRACE, TraceRequest, record_run
 from webui.tasks.txt2img import DrawnPictures, draw_pictures
 
 Write = Callable[..., Path]
@@ -95,6 +98,48 @@ def register(api):
     assert studio.messages.error("en", refused.value) == "No cats."
     assert studio.messages.error("th", refused.value) == "ไม่มี cats"
     assert not studio.hooks.faults("refuser")
+
+
+def test_a_recorded_run_is_drawn_from_what_the_tools_make_of_its_prompt(studio: Studio, write: Write) -> None:
+    code = (
+        "from dataclasses import replace\n"
+        "def register(api):\n    api.add_prompt_tool(lambda draft: replace(draft, prompt=draft.prompt + ' !'))"
+    )
+    write("tool", code)
+    studio, _ = load_extensions(studio)
+    work = partial(record_run, studio, TraceRequest(REQUEST))
+    header = studio.jobs.submit(work, owner="me", kind=TRACE).result(120).trace.header
+    assert header.request.prompt == "a cat !"
+
+
+HANGS = """
+import threading
+from webui.extensions.api import ImageSaved, StepDone
+def register(api):
+    def hang(event):
+        (api.folder / type(event).__name__).open("a").write("x")
+        threading.Event().wait()
+    for event in (ImageSaved, StepDone):
+        api.listen(event, hang)
+    api.add_prompt_tool(hang)
+"""
+
+
+def test_what_hangs_is_charged_once_and_holds_up_nothing(studio: Studio, write: Write) -> None:
+    write("hangs", HANGS)
+    write("listener", LISTENER)
+    studio, _ = load_extensions(replace(studio, hooks=Hooks(patience=0.2)))
+    for _ in range(2):
+        assert len(draw(studio).pictures) == 1
+    folder = studio.settings.data_dir / "extension_data"
+    for place in ("PromptDraft", "StepDone", "ImageSaved"):
+        assert (folder / "hangs" / place).read_text() == "x", "one that has hung is not called again"
+    faults = {fault.where: fault for fault in studio.hooks.faults("hangs")}
+    assert faults.keys() == {"prompt tool", "StepDone", "ImageSaved"}
+    assert "no answer within 0.2 s" in faults["StepDone"].traceback
+    assert "threading.Event().wait()" in faults["StepDone"].traceback
+    heard = (folder / "listener" / "heard").read_text().splitlines()
+    assert sum("ImageSaved" in line for line in heard) == 2, "those after it hear everything"
 
 
 def test_no_more_faults_are_kept_than_can_be_looked_at() -> None:

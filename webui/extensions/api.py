@@ -140,8 +140,8 @@ class Tab(Protocol):
         """The updates of the bar for a step."""
         ...
 
-    def stop(self, step: JobStep[Any], request: gr.Request) -> None:
-        """Ask the job of a step to end; one that has ended is left alone."""
+    def stop(self, step: JobStep[Any] | None, request: gr.Request) -> None:
+        """Ask the job of a step to end; one that has ended, and None, is left alone."""
         ...
 
 
@@ -249,8 +249,9 @@ class ExtensionAPI:
     def add_prompt_tool(self, tool: PromptTool) -> None:
         """Let `tool` change the prompts of every txt2img job, once, before it draws.
 
-        A UserError that it raises refuses the job in words; anything else is charged to the extension and the prompt
-        stays as it was.
+        Runs that are recorded on the page "Inside", REST and `diffuscope generate` and `trace` are such jobs too. A
+        UserError that it raises refuses the job in words; anything else is charged to the extension and the prompt
+        stays as it was, also where it has not answered within 10 s.
         """
         self._open().prompt_tools.append(tool)
 
@@ -268,7 +269,7 @@ class ExtensionAPI:
         self._open().command = Command(BothLanguages(**dict(about)), run)
 
     def listen(self, event: type[Event], listener: Callable[[Event], object]) -> None:
-        """Call `listener` with every event of this type. It runs in the thread that does the work: be quick."""
+        """Call `listener` with every event of this type. The work waits for it, 10 s at most: be quick."""
         self._open().listeners.append((event, listener))
 
     @property

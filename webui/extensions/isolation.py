@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import contextvars
 import importlib.util
 import sys
-import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 from webui.extensions.manifest import ENTRY_NAME
+from webui.runtime.patience import HungError, within
 
 TIME_LIMIT: Final = 10.0
 """Seconds that an extension may take to load, and each of its tabs to be built."""
 _MODULE_PREFIX: Final = "diffuscope_extension_"
-
-
-class HungError(Exception):
-    """The code had not returned when its time was up; its thread is left to itself."""
-
-    def __init__(self, seconds: float, where: str) -> None:
-        super().__init__(f"no answer within {seconds:g} s")
-        self.where = where
 
 
 class FailedError(Exception):
@@ -36,31 +26,14 @@ class FailedError(Exception):
         self.trace = _own_trace(error, folder)
 
 
-@dataclass(slots=True)
-class _Outcome:
-    error: BaseException | None = None
-    ended: bool = False
-
-
 def run_isolated(work: Callable[[], object], folder: Path, seconds: float = TIME_LIMIT) -> None:
     """Run `work`, the code of the extension in `folder`, in a thread of its own; raises FailedError or HungError."""
-    outcome = _Outcome()
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - also an exit: it is the extension that ends, not the program
-            outcome.error = error
-        outcome.ended = True
-
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(run,), name=f"extension-{folder.name}", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not outcome.ended:
-        raise HungError(seconds, _where(thread))
-    if outcome.error is not None:
-        raise FailedError(outcome.error, folder) from outcome.error
+    try:
+        within(seconds, work, f"extension-{folder.name}")
+    except HungError:
+        raise
+    except BaseException as error:  # also an exit: it is the extension that ends, not the program
+        raise FailedError(error, folder) from error
 
 
 def import_entry(extension: str, folder: Path) -> ModuleType:
@@ -89,9 +62,3 @@ def _own_trace(error: BaseException, folder: Path) -> str:
     if own:
         lines.stack = traceback.StackSummary.from_list(lines.stack[own[0] :])
     return "".join(lines.format())
-
-
-def _where(thread: threading.Thread) -> str:
-    frames: dict[int, Any] = sys._current_frames()  # noqa: SLF001 - the only way to see where a thread stands
-    frame = frames.get(thread.ident or 0)
-    return "".join(traceback.format_stack(frame)[-4:]) if frame is not None else ""

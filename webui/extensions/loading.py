@@ -11,10 +11,11 @@ from typing import Final, Literal
 from webui.errors import UserError
 from webui.extensions.api import ExtensionAPI, Host
 from webui.extensions.discovery import Candidate, find_extensions
-from webui.extensions.isolation import TIME_LIMIT, FailedError, HungError, forget_modules, import_entry, run_isolated
+from webui.extensions.isolation import TIME_LIMIT, FailedError, forget_modules, import_entry, run_isolated
 from webui.extensions.manifest import BothLanguages, Manifest
 from webui.extensions.switches import Switches
 from webui.i18n import LANGUAGES
+from webui.runtime.patience import HungError
 from webui.security.rules import Deed, may
 from webui.settings import bundled_extensions_dir
 from webui.studio import Studio

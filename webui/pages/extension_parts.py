@@ -12,7 +12,7 @@ from gradio.blocks import Block, BlockContext, Blocks
 from gradio.context import Context
 
 from webui.extensions.api import ExtensionAPI, Place, Said, Words
-from webui.extensions.isolation import FailedError, HungError, run_isolated
+from webui.extensions.isolation import FailedError, run_isolated
 from webui.extensions.loading import Extensions
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, RunBar, build_run_bar, follow_job, stop_job
@@ -21,6 +21,7 @@ from webui.pages.localize import Binding, Localized, Localizer, Updates
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of
 from webui.runtime.jobs import JobContext
+from webui.runtime.patience import HungError
 from webui.studio import Studio
 from webui.views.markup import element, text
 
@@ -86,9 +87,10 @@ class ExtensionPart(Page):
         """The updates of the bar for a step."""
         return bar.show(step.view, self.readers.translator(request))
 
-    def stop(self, step: JobStep[Any], request: gr.Request) -> None:
+    def stop(self, step: JobStep[Any] | None, request: gr.Request) -> None:
         """Ask the job of a step to end."""
-        stop_job(self.studio, step, owner_of(request))
+        if step is not None:
+            stop_job(self.studio, step, owner_of(request))
 
     def kept(self) -> list[Block]:
         """The states that words are made of."""

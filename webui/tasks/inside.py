@@ -97,10 +97,13 @@ def prepare_trace(studio: Studio, request: TraceRequest) -> TraceRequest:
 def record_run(studio: Studio, request: TraceRequest, context: JobContext) -> RecordedRun:
     """Draw and record; publishes a PreviewFrame at every U-Net call. The picture is in the trace, nothing is saved.
 
+    The prompt tools of extensions change the prompts first of all.
+
     A cancel leaves the trace of what was done; JobCancelled when that is nothing. Raises UserError.
     """
     from_start = time.monotonic()
     request = prepare_trace(studio, request)
+    request = prepare_trace(studio, replace(request, generate=studio.hooks.rewritten(request.generate)))
     entry = studio.catalog.find(request.generate.model, TXT2IMG)
     key, notices = entry.key(), []
     asked, _ = translate_first(studio, request.generate, context)

@@ -30,8 +30,15 @@ def extension_lines(extensions: Extensions, say: Translator) -> Iterator[str]:
         if state.state == "on" and state.manifest is not None:
             seconds = f"{state.seconds:.2f}"
             yield say.text("extension.line.on", title=title, version=state.manifest.version, seconds=seconds)
-        elif state.problem is not None and state.state == "refused":
-            yield say.text("extension.line.refused", title=title, reason=" ".join(say.error(state.problem).split()))
+    yield from refused_lines(extensions, say)
+
+
+def refused_lines(extensions: Extensions, say: Translator) -> Iterator[str]:
+    """One line for each extension that could not be loaded."""
+    for state in extensions.states:
+        if state.problem is not None and state.state == "refused":
+            reason = " ".join(say.error(state.problem).split())
+            yield say.text("extension.line.refused", title=state.title.text(say.language), reason=reason)
 
 
 def render_extensions(
