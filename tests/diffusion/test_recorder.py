@@ -221,7 +221,7 @@ def test_two_users_record_one_model_at_once(tiny_pipe: StableDiffusionPipeline) 
 def test_a_hook_removed_while_another_thread_is_about_to_call_it_lets_that_call_pass(
     instrument: str, tiny_pipe: StableDiffusionPipeline
 ) -> None:
-    """torch asks only when a hook's turn comes whether it takes keyword arguments: one removed by then gets none."""
+    """Torch asks only when a hook's turn comes whether it takes keyword arguments: one removed by then gets none."""
     alone = pixels(tiny_pipe, TINY)
     layers = cross_attention_layers(tiny_pipe.unet)
     watched: BatchRecording | MaskedKeys
