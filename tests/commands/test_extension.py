@@ -91,4 +91,4 @@ def test_prompt_tools_work_for_generate_too(
     assert read_infotext(Path(said.out.strip())).startswith("a cat !\n")
     assert said.err.startswith("Extension broken is off: ")
     assert run(["--language", "th", "generate", *flags, "cats"]) == 2
-    assert "\"ไม่มี cats\"" in capsys.readouterr().err.splitlines()[-1]
+    assert '"ไม่มี cats"' in capsys.readouterr().err.splitlines()[-1]
