@@ -18,18 +18,18 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 
 from webui.api.health import health_routes
+from webui.api.pictures import picture_routes
 from webui.api.routes import api_routes
-from webui.api.search import picture_routes
 from webui.errors import UserError
 from webui.extensions.loading import Extensions, load_extensions
 from webui.i18n import Translator
 from webui.pages.frame import build_page, page_head, page_theme
-from webui.search.links import PREFIX
 from webui.security.gate import VISITOR, Gate, Guard, guard_for
 from webui.security.logins import Logins
 from webui.security.visitors import Visitor
 from webui.settings import CONFIG_NAME, Settings
 from webui.share.tunnel import Share, open_link
+from webui.store.links import PREFIX
 from webui.studio import Studio
 from webui.views.extensions import extension_lines
 
@@ -56,7 +56,7 @@ def running_server(studio: Studio) -> Iterator[RunningServer]:
     """
     settings = studio.settings
     head = page_head(settings.language)
-    guard = guard_for(settings, studio.messages, uploads=_cache_folder(settings), search=PREFIX, head=head)
+    guard = guard_for(settings, studio.messages, uploads=_cache_folder(settings), pictures=PREFIX, head=head)
     _use_cache_folder(settings)
     studio, extensions = load_extensions(studio)
     share = Share()
@@ -114,6 +114,8 @@ def _launch_options(studio: Studio, guard: Guard, head: str) -> dict[str, Any]:
         "enable_monitoring": False,
         "footer_links": [],
         "pwa": False,
+        # Gradio's own look whether the page is there gives it three seconds, too few for a busy machine, and then ends.
+        "_frontend": False,
     }
 
 

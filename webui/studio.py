@@ -18,7 +18,9 @@ from webui.runtime.manager import ModelManager
 from webui.runtime.memory import GIB
 from webui.search.service import PictureSearch
 from webui.settings import Settings
+from webui.store.album import Album
 from webui.store.gallery import Gallery
+from webui.store.links import PictureLinks
 from webui.vision.pictures import PictureLimits
 
 
@@ -32,10 +34,12 @@ class Studio:
     manager: ModelManager
     jobs: JobQueue
     gallery: Gallery
+    album: Album
     previews: PreviewMaps
     tokenizers: PromptTokenizers
     embeddings: EmbeddingCache
     search: PictureSearch
+    links: PictureLinks
     hooks: Hooks
     downloads: DownloadBoard
 
@@ -51,6 +55,7 @@ def open_studio(settings: Settings) -> Studio:
     catalog = open_catalog(settings)
     budget = settings.memory_budget_gb
     hooks = Hooks()
+    gallery = Gallery(settings.outputs_dir)
     manager = ModelManager(
         catalog.roots,
         None if budget is None else int(budget * GIB),
@@ -64,7 +69,8 @@ def open_studio(settings: Settings) -> Studio:
         catalog=catalog,
         manager=manager,
         jobs=JobQueue(max_waiting=settings.max_waiting_jobs, max_waiting_per_owner=settings.max_waiting_jobs_per_user),
-        gallery=Gallery(settings.outputs_dir),
+        gallery=gallery,
+        album=Album(gallery, settings.data_dir / "favourites.json"),
         previews=PreviewMaps(),
         tokenizers=PromptTokenizers(),
         embeddings=EmbeddingCache(),
@@ -73,6 +79,7 @@ def open_studio(settings: Settings) -> Studio:
             settings.outputs_dir,
             PictureLimits(max_pixels=settings.score_limits.max_picture_pixels),
         ),
+        links=PictureLinks(),
         hooks=hooks,
         downloads=DownloadBoard(Downloader(hub_cache_dir())),
     )

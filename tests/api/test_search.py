@@ -17,8 +17,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from tests.tiny import save_tiny_clip
+from webui.api.pictures import picture_routes
 from webui.api.routes import api_routes
-from webui.api.search import picture_routes
 from webui.settings import Settings
 from webui.studio import Studio, open_studio
 from webui.tasks.search import start_index
@@ -126,7 +126,7 @@ def test_pictures_are_shown_at_signed_addresses_only(opened: Open) -> None:
     assert visitor.client.get(private["thumbnail"]).status_code == 404, "another program's signature"
     table = address.split("/")[-2]
     visitor.search(query="red")
-    ours = "/" + visitor.studio.search.links.address("thumbnail", table, private["id"])
+    ours = "/" + visitor.studio.links.address("thumbnail", table, private["id"])
     assert visitor.client.get(ours).status_code == 404, "not shared, whoever signed"
 
 

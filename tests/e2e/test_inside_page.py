@@ -186,7 +186,7 @@ def test_a_drawn_picture_is_looked_into_and_the_page_changes_its_language_in_pla
     create.set("seed", 11)
     create.generate.click()
     create.wait_until_done()
-    page.locator("#look-inside").click()
+    page.locator("#send-to-inside").click()
     expect(page.locator("#inside-record-status")).to_contain_text("Recorded 3 U-Net calls", timeout=RUN_MS)
     expect(page.locator("#inside-panel-run")).to_contain_text("11", use_inner_text=False)
     expect(page.locator(".inside-chip.word")).to_have_text(["a", "dog"])

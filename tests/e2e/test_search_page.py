@@ -92,7 +92,7 @@ def test_a_folder_is_indexed_and_a_result_leads_on(visitors: Visitors, album: Pa
     page.locator("#search-like").click()
     expect(cards(page).first).to_contain_text("1.000")
     cards(page).first.click()
-    page.locator("#search-score").click()
+    page.locator("#search-to-score").click()
     expect(page.locator(".tray li")).to_have_count(1)
     expect(page.locator(".tray li")).to_contain_text("cat-0.png")
 

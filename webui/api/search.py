@@ -1,4 +1,4 @@
-"""POST /search: what a search job is asked; and the pictures that results name."""
+"""POST /search: what a search job is asked."""
 
 from __future__ import annotations
 
@@ -6,26 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
-from starlette.routing import Route
-
 from webui.api.score import decoded_picture
 from webui.errors import UserError
-from webui.search.links import PREFIX
 from webui.search.query import SearchRequest, Term, read_query, time_of_day_start
 from webui.search.store import Filters
-from webui.security.rules import Deed, may
-from webui.studio import Studio
 
 FIELDS: Final = (
     "query", "picture", "picture_weight", "like", "folders", "since", "until", "min_side", "prompt", "model", "limit",
 )  # fmt: skip
-_SHOWN_AS_THEY_ARE: Final = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".avif", ".ico"]
-)
-_HEADERS: Final = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
 
 
 def read_search_request(values: Mapping[str, Any]) -> SearchRequest:
@@ -53,31 +41,6 @@ def read_search_request(values: Mapping[str, Any]) -> SearchRequest:
         prompt=_text(values, "prompt"),
     )
     return SearchRequest(terms, filters, _text(values, "model") or "emoji", int(_number(values, "limit", 50)))
-
-
-def picture_routes(studio: Studio) -> list[Route]:
-    """The addresses of `search.links`: they need no login, since nobody can guess them."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            return await run_in_threadpool(_picture, studio, **request.path_params)
-        except UserError:
-            return PlainTextResponse("There is no such picture.", 404)
-
-    return [Route(f"/{PREFIX}/{{kind}}/{{table}}/{{picture}}/{{signature}}", answer, methods=["GET"])]
-
-
-def _picture(studio: Studio, kind: str, table: str, picture: str, signature: str) -> Response:
-    store = studio.search.opened(table)
-    if store is None or not studio.search.links.is_ours(kind, table, picture, signature):
-        raise UserError("error.search_picture_gone")
-    rows = store.rows([picture])
-    if not rows:
-        raise UserError("error.search_picture_gone")
-    path = studio.search.allowed_file(rows[0], owner=may(studio.settings, Deed.SEE_SERVER_PATHS))
-    if kind == "full" and path.suffix.lower() in _SHOWN_AS_THEY_ARE:
-        return FileResponse(path, headers=_HEADERS)
-    return Response(studio.search.thumbnails.of(rows[0]), media_type="image/webp", headers=_HEADERS)
 
 
 def _text(values: Mapping[str, Any], field: str) -> str:

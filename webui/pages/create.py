@@ -24,6 +24,7 @@ from webui.pages.page import LanguageChange, Page
 from webui.pages.picture_check import PictureCheckPart
 from webui.pages.reader import Readers, owner_of
 from webui.pages.saved_form import usable_values
+from webui.pages.sending import SentPicture
 from webui.runtime.catalog import CatalogEntry
 from webui.store.infotext import parse_infotext, read_infotext
 from webui.studio import Studio
@@ -170,6 +171,10 @@ class CreatePage(Page):
             {self.about_model: render_model(self._entry(values["model"]), say)} if "model" in values else {},
             {self.notice: render_notice(notice, say), self.last_notice: notice},
         )
+
+    def receive(self, picture: SentPicture, request: gr.Request) -> Iterator[Updates]:
+        """A picture from another tab: its settings into the form."""
+        yield self.read_picture(picture.path, picture.file.name, self.readers.translator(request))
 
     def picture_outputs(self) -> list[Block]:
         """Everything that `read_picture` changes."""

@@ -11,11 +11,13 @@ from webui.diffusion.request import GenerateRequest
 from webui.i18n import Translator
 from webui.pages.create_run import Run
 from webui.pages.localize import Localizer, Updates
+from webui.pages.sending import SendBar, SentPicture, TabId, build_send_bar
 from webui.store.gallery import SavedPicture
 from webui.store.infotext import parse_infotext
 from webui.views.parameters import render_parameters
 from webui.views.run import render_preview, render_problem, render_status
 from webui.views.translation import render_translation
+from webui.vision.pictures import PictureFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,7 @@ class Stage:
     actions: gr.Row
     download: gr.DownloadButton
     reuse: gr.Button
-    send: gr.Button
-    send_to_latents: gr.Button
-    send_to_vision: gr.Button
-    look: gr.Button
+    bar: SendBar
     parameters: gr.HTML
     controls: RunControls
     run: gr.State
@@ -50,8 +49,8 @@ class Stage:
     def outputs(self) -> list[Block]:
         """Everything that a run changes."""
         return [
-            self.preview, self.pictures, self.status, self.translation, self.actions, self.download, self.parameters,
-            self.controls.generate, self.controls.stop, self.controls.problem, self.run, self.selected,
+            self.preview, self.pictures, self.status, self.translation, self.actions, self.bar.row, self.download,
+            self.parameters, self.controls.generate, self.controls.stop, self.controls.problem, self.run, self.selected,
         ]  # fmt: skip
 
     def show(self, run: Run, before: Run | None, say: Translator) -> Updates:
@@ -99,6 +98,7 @@ class Stage:
             self.controls.generate: gr.update(visible=not busy),
             self.controls.stop: gr.update(visible=busy, interactive=True),
             self.actions: gr.update(visible=finished),
+            self.bar.row: gr.update(visible=finished),
             self.pictures: gr.update(visible=finished),
         }
         if busy:
@@ -111,6 +111,14 @@ class Stage:
 def selected_picture(run: Run, selected: int) -> SavedPicture | None:
     """The picture of `run` that is looked at, if there is one."""
     return run.pictures[selected] if 0 <= selected < len(run.pictures) else None
+
+
+def sent_picture(_: gr.Request, run: Run, selected: int) -> SentPicture | None:
+    """The picture of `run` that is looked at and its prompt, on their way to another tab."""
+    picture = selected_picture(run, selected)
+    if picture is None:
+        return None
+    return SentPicture(PictureFile(picture.path.name, picture.path), drawn_from(picture).prompt)
 
 
 def drawn_from(picture: SavedPicture) -> GenerateRequest:
@@ -149,10 +157,9 @@ def build_stage(page: Localizer, controls: RunControls) -> Stage:
     with gr.Row(visible=False, elem_id="actions") as actions:
         download = page.make(gr.DownloadButton, {"label": "create.download"}, size="md", elem_id="download")
         reuse = page.make(gr.Button, {"value": "create.reuse"}, size="md", elem_id="reuse")
-        send = page.make(gr.Button, {"value": "create.send_to_score"}, size="md", elem_id="send-to-score")
-        latents = page.make(gr.Button, {"value": "create.send_to_latents"}, size="md", elem_id="send-to-latents")
-        vision = page.make(gr.Button, {"value": "create.send_to_vision"}, size="md", elem_id="send-to-vision")
-        look = page.make(gr.Button, {"value": "create.look_inside"}, size="md", elem_id="look-inside")
+    bar = build_send_bar(
+        page, "send", TabId.SCORE, TabId.INSIDE, TabId.LATENTS, TabId.VISION, TabId.SEARCH, visible=False
+    )
     parameters = gr.HTML(apply_default_css=False, elem_id="parameters")
     return Stage(
         preview,
@@ -162,10 +169,7 @@ def build_stage(page: Localizer, controls: RunControls) -> Stage:
         actions,
         download,
         reuse,
-        send,
-        latents,
-        vision,
-        look,
+        bar,
         parameters,
         controls,
         gr.State(Run()),

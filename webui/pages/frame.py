@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
@@ -16,19 +16,23 @@ from webui.extensions.loading import Extensions
 from webui.hooks import PageBuilt
 from webui.i18n import Language, Translator
 from webui.pages.create import CreatePage
+from webui.pages.create_stage import sent_picture
 from webui.pages.extension_parts import build_panels, build_tabs
 from webui.pages.extensions import ExtensionsPage
+from webui.pages.gallery import GalleryPage
 from webui.pages.inside import InsidePage
 from webui.pages.latents import LatentsPage
-from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, unchanged
+from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged
 from webui.pages.models import ModelsPage
 from webui.pages.page import LanguageChange, Page
 from webui.pages.prompt import PromptDesk, PromptPage
 from webui.pages.reader import Readers
 from webui.pages.score import ScorePage
 from webui.pages.search import SearchPage
+from webui.pages.sending import Destination, Sender, TabId, WayBack, build_way_back, wire_sending
 from webui.pages.sharing import build_sharing
 from webui.pages.vision import VisionPage
+from webui.security.rules import Deed, may
 from webui.share.tunnel import Share
 from webui.studio import Studio
 from webui.views.markup import element, text
@@ -42,6 +46,7 @@ _STYLES: Final = (
     "inside.css",
     "latents.css",
     "search.css",
+    "gallery.css",
     "vision.css",
     "prompt.css",
     "extensions.css",
@@ -61,12 +66,6 @@ _SCRIPTS: Final = (
 )
 """In this order: a tab's script listens before the page's own, and keeps from it what belongs to the tab."""
 
-_CREATE_TAB: Final = "create"
-_SCORE_TAB: Final = "score"
-_INSIDE_TAB: Final = "inside"
-_LATENTS_TAB: Final = "latents"
-_VISION_TAB: Final = "vision"
-_PROMPT_TAB: Final = "prompt"
 
 _OPEN_JS: Final = "(language, ...saved) => [window.diffuscope.chosenLanguage(), ...saved]"
 _SPEAK_JS: Final = "(language, ...kept) => { window.diffuscope.speak(language); return [language, ...kept]; }"
@@ -85,24 +84,25 @@ def build_page(studio: Studio, extensions: Extensions | None = None, share: Shar
     page = Localizer(studio.messages.translator(default))
     blocks = gr.Blocks(analytics_enabled=False, title="Diffuscope", delete_cache=(600, 3600), fill_width=True)
     with blocks:
-        language = _build_header(page)
+        language, back = _build_header(page)
         if studio.settings.remote:
             build_sharing(page, studio.settings, share)
         with gr.Tabs(elem_id="tabs") as tabs:
-            with page.make(gr.Tab, {"label": "app.tab.create"}, id=_CREATE_TAB):
+            with page.make(gr.Tab, {"label": "app.tab.create"}, id=TabId.CREATE):
                 create = CreatePage.build(studio, readers, page)
-            with page.make(gr.Tab, {"label": "app.tab.score"}, id=_SCORE_TAB):
+            gallery = _build_gallery(studio, readers, page)
+            with page.make(gr.Tab, {"label": "app.tab.score"}, id=TabId.SCORE):
                 score = ScorePage.build(studio, readers, page)
-            with page.make(gr.Tab, {"label": "app.tab.inside"}, id=_INSIDE_TAB) as inside_tab:
+            with page.make(gr.Tab, {"label": "app.tab.inside"}, id=TabId.INSIDE) as inside_tab:
                 inside = InsidePage.build(studio, readers, page)
-            with page.make(gr.Tab, {"label": "app.tab.latents"}, id=_LATENTS_TAB):
+            with page.make(gr.Tab, {"label": "app.tab.latents"}, id=TabId.LATENTS):
                 latents = LatentsPage.build(studio, readers, page)
-            with page.make(gr.Tab, {"label": "app.tab.vision"}, id=_VISION_TAB) as vision_tab:
+            with page.make(gr.Tab, {"label": "app.tab.vision"}, id=TabId.VISION) as vision_tab:
                 vision = VisionPage.build(studio, readers, page)
             vision.wire_recent(vision_tab)
-            with page.make(gr.Tab, {"label": "app.tab.prompt"}, id=_PROMPT_TAB):
+            with page.make(gr.Tab, {"label": "app.tab.prompt"}, id=TabId.PROMPT):
                 prompt = PromptPage.build(studio, readers, page)
-            with page.make(gr.Tab, {"label": "app.tab.search"}, id="search"):
+            with page.make(gr.Tab, {"label": "app.tab.search"}, id=TabId.SEARCH):
                 search = SearchPage.build(studio, readers, page)
             models = _build_models(studio, readers, page)
             added = build_tabs(blocks, studio, readers, page, extensions)
@@ -112,16 +112,16 @@ def build_page(studio: Studio, extensions: Extensions | None = None, share: Shar
             ) as listing:
                 listed = ExtensionsPage.build(studio, readers, extensions)
             listing.select(listed.refreshed, outputs=[listed.listed], **QUIET)
-        own: tuple[Page, ...] = (create, create.check, score, inside, latents, vision, prompt, search)
+        own: tuple[Page, ...] = (create, create.check, *gallery, score, inside, latents, vision, prompt, search)
         pages = (*own, *models, *added, *added_below, listed)
         _wire_language(blocks, readers, page, language, pages)
-        _wire_sending(tabs, create, score)
-        _wire_inside(tabs, inside_tab, create, inside)
-        _wire_resuming(tabs, inside, latents)
-        _wire_sending_to_latents(tabs, create, latents)
-        _wire_vision(tabs, create, vision)
-        _wire_search(tabs, create, score, search)
-        _wire_prompts(tabs, create, prompt)
+        inside_tab.select(inside.arrive, outputs=inside.arrive_outputs(), **QUIET)
+        here = _Tabs(create, next(iter(gallery), None), score, inside, latents, vision, search)
+        _wire_pictures(tabs, back, here)
+        _wire_resuming(tabs, back, inside, latents)
+        _wire_found_prompt(tabs, back, create, search)
+        _wire_prompts(tabs, back, create, prompt)
+        back.wire(tabs)
         for each in pages:
             blocks.unload(each.leave)
         blocks.unload(readers.forget)
@@ -183,6 +183,29 @@ def page_theme() -> gr.themes.Base:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Tabs:
+    """The pages that pictures go between; on a shared page there is no gallery."""
+
+    create: CreatePage
+    gallery: GalleryPage | None
+    score: ScorePage
+    inside: InsidePage
+    latents: LatentsPage
+    vision: VisionPage
+    search: SearchPage
+
+
+def _build_gallery(studio: Studio, readers: Readers, page: Localizer) -> list[GalleryPage]:
+    """The owner's tab: on a shared page nobody sees what others have drawn."""
+    if not may(studio.settings, Deed.SEE_OTHERS_PICTURES):
+        return []
+    with page.make(gr.Tab, {"label": "app.tab.gallery"}, id=TabId.GALLERY) as tab:
+        gallery = GalleryPage.build(studio, readers, page)
+    gallery.wire_tab(tab)
+    return [gallery]
+
+
 def _build_models(studio: Studio, readers: Readers, page: Localizer) -> list[ModelsPage]:
     """The owner's tab; in remote mode it is not there at all, nor are its events."""
     if studio.settings.remote:
@@ -193,7 +216,7 @@ def _build_models(studio: Studio, readers: Readers, page: Localizer) -> list[Mod
     return [models]
 
 
-def _build_header(page: Localizer) -> gr.Radio:
+def _build_header(page: Localizer) -> tuple[gr.Radio, WayBack]:
     with gr.Row(elem_id="header"):
         page.make(gr.HTML, {"value": _brand}, apply_default_css=False, elem_id="brand")
         language = page.make(
@@ -205,9 +228,10 @@ def _build_header(page: Localizer) -> gr.Radio:
             container=False,
             elem_id="language",
         )
+        back = build_way_back(page)
         theme = page.make(gr.Button, {"value": "app.theme"}, elem_id="theme", size="sm")
         theme.click(None, js=_THEME_JS, **QUIET)
-    return language
+    return language, back
 
 
 def _wire_language(
@@ -252,55 +276,31 @@ def _dealt(values: Sequence[Any], hands: Sequence[Sequence[Block]]) -> list[Sequ
     return [tuple(islice(rest, len(hand))) for hand in hands]
 
 
-def _wire_sending(tabs: gr.Tabs, create: CreatePage, score: ScorePage) -> None:
-    """The button under a drawn picture that takes it, and its prompt, to the similarity page."""
-    create.stage.send.click(
-        score.tray.receive,
-        inputs=[create.stage.run, create.stage.selected, score.form.texts],
-        outputs=score.tray.receive_outputs(),
-        **QUIET,
-    ).then(lambda: gr.update(selected=_SCORE_TAB), outputs=[tabs], **QUIET)
+def _wire_pictures(tabs: gr.Tabs, back: WayBack, here: _Tabs) -> None:
+    """The buttons under a picture, wherever there is one, that take it to the other tabs."""
+    create, vision, search = here.create, here.vision, here.search
+    stage = create.stage
+    senders = [
+        Sender(TabId.CREATE, stage.bar, sent_picture, [stage.run, stage.selected]),
+        Sender(TabId.VISION, vision.form.sending, vision.looked_at),
+        Sender(TabId.SEARCH, search.stage.bar, search.looked_at),
+    ]
+    if here.gallery is not None:
+        gallery = here.gallery
+        senders.append(Sender(TabId.GALLERY, gallery.stage.bar, gallery.looked_at))
+    tray = here.score.tray
+    destinations = [
+        Destination(TabId.CREATE, create.receive, create.picture_outputs()),
+        Destination(TabId.SCORE, tray.receive, tray.receive_outputs(), [here.score.form.texts]),
+        Destination(TabId.INSIDE, here.inside.receive, here.inside.receive_outputs(), then=here.inside.record_on),
+        Destination(TabId.LATENTS, here.latents.receive, here.latents.receive_outputs(), [here.latents.form.model]),
+        Destination(TabId.VISION, vision.receive, [vision.form.picture]),
+        Destination(TabId.SEARCH, search.receive, search.receive_outputs(), [search.form.model]),
+    ]
+    wire_sending(tabs, back, senders, destinations)
 
 
-def _wire_sending_to_latents(tabs: gr.Tabs, create: CreatePage, latents: LatentsPage) -> None:
-    """The button under a drawn picture that opens its latent; the tab first, so that the work is seen."""
-    create.stage.send_to_latents.click(lambda: gr.update(selected=_LATENTS_TAB), outputs=[tabs], **QUIET).then(
-        latents.receive,
-        inputs=[create.stage.run, create.stage.selected, latents.form.model],
-        outputs=latents.receive_outputs(),
-        **FOLLOWED,
-    )
-
-
-def _wire_vision(tabs: gr.Tabs, create: CreatePage, vision: VisionPage) -> None:
-    """The button under a drawn picture that shows it to ViT, and the one that takes a picture's settings back."""
-    create.stage.send_to_vision.click(lambda: gr.update(selected=_VISION_TAB), outputs=[tabs], **QUIET).then(
-        vision.receive, inputs=[create.stage.run, create.stage.selected], outputs=[vision.form.picture], **QUIET
-    )
-
-    def take_back(request: gr.Request) -> Updates:
-        file = vision.chosen_file(request)
-        if file is None or not isinstance(file.content, Path):
-            return unchanged()
-        shown = create.read_picture(file.content, file.name, create.readers.translator(request))
-        return shown | {tabs: gr.update(selected=_CREATE_TAB)}
-
-    vision.form.send.click(take_back, outputs=[*create.picture_outputs(), tabs], **QUIET)
-
-
-def _wire_inside(tabs: gr.Tabs, tab: gr.Tab, create: CreatePage, inside: InsidePage) -> None:
-    """What the tab shows first, and the button that records a drawn picture again to look inside it."""
-    tab.select(inside.arrive, outputs=inside.arrive_outputs(), **QUIET)
-    sent = create.stage.look.click(
-        inside.receive,
-        inputs=[create.stage.run, create.stage.selected],
-        outputs=inside.receive_outputs(),
-        **QUIET,
-    ).then(lambda: gr.update(selected=_INSIDE_TAB), outputs=[tabs], **QUIET)
-    inside.record_on(sent.then)
-
-
-def _wire_resuming(tabs: gr.Tabs, inside: InsidePage, latents: LatentsPage) -> None:
+def _wire_resuming(tabs: gr.Tabs, back: WayBack, inside: InsidePage, latents: LatentsPage) -> None:
     """The button that takes the run looked at, and the step that the scrubber is at, to the page on latents."""
     inner = latents.tools.tabs
 
@@ -309,43 +309,48 @@ def _wire_resuming(tabs: gr.Tabs, inside: InsidePage, latents: LatentsPage) -> N
         if chosen is None:
             yield {tabs: gr.skip()}
             return
-        yield {tabs: gr.update(selected=_LATENTS_TAB), inner: gr.update(selected="resume")}
+        yield {
+            tabs: gr.update(selected=TabId.LATENTS),
+            inner: gr.update(selected="resume"),
+        } | back.leads_to(TabId.INSIDE)
         yield from latents.tools.receive(*chosen, request)
 
-    inside.parts.viewer.resume(resume, outputs=[tabs, inner, *latents.tools.receive_outputs()], **FOLLOWED)
+    inside.parts.viewer.resume(
+        resume, outputs=[tabs, inner, *back.outputs(), *latents.tools.receive_outputs()], **FOLLOWED
+    )
 
 
-def _wire_search(tabs: gr.Tabs, create: CreatePage, score: ScorePage, search: SearchPage) -> None:
-    """The buttons under a picture that was found: its prompt to txt2img, the picture to the similarity page."""
-
-    def receive(texts: str | None, request: gr.Request) -> Updates:
-        found = search.chosen_file(request)
-        return score.tray.receive_file(*found, texts, request) if found is not None else unchanged()
+def _wire_found_prompt(tabs: gr.Tabs, back: WayBack, create: CreatePage, search: SearchPage) -> None:
+    """The button under a picture that was found that takes its prompt to txt2img."""
 
     def use(request: gr.Request) -> Updates:
         return {create.form.prompt: search.chosen_prompt(request), create.form.original_prompt: ""}
 
     search.stage.use.click(use, outputs=create.prompt_outputs(), **QUIET).then(
-        lambda: gr.update(selected=_CREATE_TAB), outputs=[tabs], **QUIET
-    )
-    search.stage.score.click(receive, inputs=[score.form.texts], outputs=score.tray.receive_outputs(), **QUIET).then(
-        lambda: gr.update(selected=_SCORE_TAB), outputs=[tabs], **QUIET
+        lambda: {tabs: gr.update(selected=TabId.CREATE)} | back.leads_to(TabId.SEARCH),
+        outputs=[tabs, *back.outputs()],
+        **QUIET,
     )
 
 
-def _wire_prompts(tabs: gr.Tabs, create: CreatePage, prompt: PromptPage) -> None:
+def _wire_prompts(tabs: gr.Tabs, back: WayBack, create: CreatePage, prompt: PromptPage) -> None:
     """The way of a prompt to the page that works on it, and of a candidate back to the form."""
 
     def use(desk: PromptDesk, event: gr.EventData) -> Updates:
         chosen = prompt.use(desk, event)
         if chosen is None:
             return {tabs: gr.skip()}  # another button of the candidate
-        return create.with_prompt(*chosen) | {tabs: gr.update(selected=_CREATE_TAB)}
+        shown = create.with_prompt(*chosen) | {tabs: gr.update(selected=TabId.CREATE)}
+        return shown | back.leads_to(TabId.PROMPT)
 
     create.send_prompt.click(prompt.receive, inputs=[create.form.prompt], outputs=[prompt.form.text], **QUIET).then(
-        lambda: gr.update(selected=_PROMPT_TAB), outputs=[tabs], **QUIET
+        lambda: {tabs: gr.update(selected=TabId.PROMPT)} | back.leads_to(TabId.CREATE),
+        outputs=[tabs, *back.outputs()],
+        **QUIET,
     )
-    prompt.stage.candidates.click(use, inputs=[prompt.desk], outputs=[*create.prompt_outputs(), tabs], **QUIET)
+    prompt.stage.candidates.click(
+        use, inputs=[prompt.desk], outputs=[*create.prompt_outputs(), tabs, *back.outputs()], **QUIET
+    )
     prompt.wire_attention()
 
 

@@ -18,8 +18,6 @@ from webui.diffusion.trace import Trace, open_trace
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
-from webui.pages.create_run import Run
-from webui.pages.create_stage import drawn_from, selected_picture
 from webui.pages.inside_desk import InsideDesk, InsideDesks
 from webui.pages.inside_form import (
     InsideParts,
@@ -33,7 +31,9 @@ from webui.pages.inside_form import (
 from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
+from webui.pages.sending import SentPicture
 from webui.runtime.catalog import CLIP
+from webui.store.infotext import parse_infotext, read_infotext
 from webui.studio import Studio
 from webui.tasks.inside import (
     AblationRequest,
@@ -85,16 +85,18 @@ class InsidePage(Page):
         """Everything that `arrive` changes."""
         return [self.parts.bundled, *self._shown_outputs()]
 
-    def receive(self, run: Run, selected: int, request: gr.Request) -> Updates:
-        """A picture from txt2img: its exact request, seed and size into the form, to be recorded next.
+    def receive(self, picture: SentPicture, request: gr.Request) -> Iterator[Updates]:
+        """A picture from another tab: its exact request, seed and size into the form, to be recorded next.
 
         The desk waits for that recording from here on: a shipped run that opened meanwhile could come after it.
+        Raises gr.Error for a picture that does not say what it was drawn from.
         """
-        picture = selected_picture(run, selected)
-        if picture is None:
-            return unchanged()
+        try:
+            asked = parse_infotext(read_infotext(picture.path)).over(GenerateRequest(prompt=""))
+        except UserError as error:
+            raise gr.Error(self.readers.translator(request).error(error), print_exception=False) from error
         self.desks.change(session_of(request), recording=JobStep(RunView(RunPhase.WAITING)))
-        return self.form.filled(asdict(drawn_from(picture)))
+        yield self.form.filled(asdict(asked))
 
     def receive_outputs(self) -> list[Block]:
         """Everything that `receive` changes."""

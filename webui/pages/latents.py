@@ -27,14 +27,13 @@ from webui.diffusion.latent_edits import (
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
-from webui.pages.create_run import Run
-from webui.pages.create_stage import selected_picture
 from webui.pages.latents_desk import LatentDesk, LatentDesks, Subject
 from webui.pages.latents_form import Anatomy, Editor, SourceForm, build_anatomy, build_editor, build_source
 from webui.pages.latents_tools import LatentTools
 from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
+from webui.pages.sending import SentPicture
 from webui.studio import Studio
 from webui.tasks.latents import EncodeRequest, decode, encode
 from webui.views.latents import (
@@ -97,12 +96,9 @@ class LatentsPage(Page):
         ]  # fmt: skip
 
     @never_silent
-    def receive(self, run: Run, selected: int, model: str | None, request: gr.Request) -> Iterator[Updates]:
-        """A picture from txt2img: encode it at once."""
-        picture = selected_picture(run, selected)
-        if picture is None:
-            return
-        desk = self.desks.change(session_of(request), picture=PictureFile(picture.path.name, picture.path))
+    def receive(self, picture: SentPicture, request: gr.Request, model: str | None) -> Iterator[Updates]:
+        """A picture from another tab: encode it at once."""
+        desk = self.desks.change(session_of(request), picture=picture.file)
         yield self._chosen(desk, self.readers.translator(request))
         yield from self._encode(model, False, request)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +13,12 @@ from gradio.blocks import Block
 from webui.clip.request import check_picture_count
 from webui.errors import UserError
 from webui.i18n import Translator
-from webui.pages.create_run import Run
-from webui.pages.create_stage import drawn_from, selected_picture
+from webui.pages.create_stage import drawn_from
 from webui.pages.localize import QUIET, Updates, unchanged
 from webui.pages.reader import Readers, session_of
 from webui.pages.score_desk import Desk, Desks
 from webui.pages.score_form import ScoreForm
+from webui.pages.sending import SentPicture
 from webui.security.rules import Deed, may
 from webui.studio import Studio
 from webui.views.score_parts import render_recent, render_tray
@@ -46,21 +46,13 @@ class ScoreTray:
         form.tray.click(self._remove, outputs=[form.tray], **QUIET)
         form.clear.click(self._clear, outputs=[form.tray], **QUIET)
 
-    def receive(self, run: Run, selected: int, texts: str | None, request: gr.Request) -> Updates:
-        """A picture from txt2img: put it on the desk, and its prompt before the texts."""
-        picture = selected_picture(run, selected)
-        if picture is None:
-            return unchanged()
-        file = PictureFile(picture.path.name, picture.path)
-        return self.receive_file(file, drawn_from(picture).prompt, texts, request)
-
-    def receive_file(self, picture: PictureFile, words: str, texts: str | None, request: gr.Request) -> Updates:
-        """A picture from another page: put it on the desk, and the words that go with it before the texts."""
-        words = " ".join(words.split())
+    def receive(self, picture: SentPicture, request: gr.Request, texts: str | None) -> Iterator[Updates]:
+        """A picture from another tab: put it on the desk, and the words that go with it before the texts."""
+        words = " ".join(picture.words.split())
         others = [line for line in (texts or "").splitlines() if line.strip() and line.strip() != words]
-        desk = self.add(request, [picture])
+        desk = self.add(request, [picture.file])
         lines = [words, *others] if words else others
-        return self.show(desk, self.readers.translator(request)) | {self.form.texts: "\n".join(lines)}
+        yield self.show(desk, self.readers.translator(request)) | {self.form.texts: "\n".join(lines)}
 
     def receive_outputs(self) -> list[Block]:
         """Everything that `receive` changes."""

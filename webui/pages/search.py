@@ -20,6 +20,7 @@ from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.search_desk import SearchDesk, SearchDesks
 from webui.pages.search_form import FolderPanel, SearchForm, SearchStage, build_folders, build_form, build_stage
+from webui.pages.sending import SentPicture
 from webui.search.folders import OUTPUTS
 from webui.search.query import SearchRequest, Term, read_query, time_of_day_start
 from webui.search.rows import PictureRow
@@ -90,7 +91,7 @@ class SearchPage(Page):
         row = self.desks.of(session_of(request)).row
         return gr.update(value=row.prompt) if row is not None and row.prompt else gr.update()
 
-    def chosen_file(self, request: gr.Request) -> tuple[PictureFile, str] | None:
+    def looked_at(self, request: gr.Request) -> SentPicture | None:
         """A copy of the picture looked at, where the page may show it from, and the words that found it."""
         desk = self.desks.of(session_of(request))
         if desk.row is None or desk.found is None:
@@ -102,7 +103,16 @@ class SearchPage(Page):
         except OSError as error:
             raise UserError("error.search_picture_gone") from error
         words = " ".join(term.text for term in desk.found.request.terms if term.text and term.weight > 0)
-        return PictureFile(copy.name, copy), words or desk.row.prompt
+        return SentPicture(PictureFile(copy.name, copy), words or desk.row.prompt)
+
+    def receive(self, picture: SentPicture, request: gr.Request, model: str | None) -> Iterator[Updates]:
+        """A picture from another tab: find what is like it."""
+        yield {self.form.query: "", self.form.picture: str(picture.path)}
+        yield from self._follow(SearchRequest((Term(picture=picture.file),), model=model or ""), request)
+
+    def receive_outputs(self) -> list[Block]:
+        """Everything that `receive` changes."""
+        return [self.form.query, self.form.picture, *self._outputs()]
 
     def leave(self, request: gr.Request) -> None:
         """The page has closed; an index run goes on."""
@@ -288,7 +298,7 @@ class SearchPage(Page):
 
     def _address(self, found: Found) -> Any:
         table = store_of(self.studio, found.request.model).identity.table
-        links = self.studio.search.links
+        links = self.studio.links
 
         def address(kind: str, row: PictureRow) -> str:
             return links.address(kind, table, row.id)

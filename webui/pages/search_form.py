@@ -11,6 +11,7 @@ from gradio.blocks import Block
 from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.localize import Localizer
 from webui.pages.model_list import build_model_list
+from webui.pages.sending import SendBar, TabId, build_send_bar
 from webui.runtime.catalog import CLIP, Catalog
 from webui.views.search import render_empty_search
 
@@ -74,8 +75,8 @@ class SearchStage:
     chosen: gr.Column
     full: gr.HTML
     use: gr.Button
-    score: gr.Button
     like: gr.Button
+    bar: SendBar
     results: gr.HTML
 
 
@@ -143,6 +144,6 @@ def build_stage(page: Localizer, *, owner: bool) -> SearchStage:
         with gr.Row(elem_classes="pair"):
             like = page.make(gr.Button, {"value": "search.like"}, size="md", elem_id="search-like")
             use = page.make(gr.Button, {"value": "search.use_prompt"}, size="md", elem_id="search-use")
-            score = page.make(gr.Button, {"value": "search.score"}, size="md", elem_id="search-score")
+        bar = build_send_bar(page, "search", TabId.CREATE, TabId.SCORE, TabId.INSIDE, TabId.LATENTS, TabId.VISION)
     results = gr.HTML(apply_default_css=False, elem_id="search-results", js_on_load=_RESULTS_JS)
-    return SearchStage(empty, chosen, full, use, score, like, results)
+    return SearchStage(empty, chosen, full, use, like, bar, results)

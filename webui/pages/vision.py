@@ -13,11 +13,10 @@ from gradio.blocks import Block
 
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
-from webui.pages.create_run import Run
-from webui.pages.create_stage import selected_picture
 from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
+from webui.pages.sending import SentPicture
 from webui.pages.vision_desk import VisionDesk, VisionDesks
 from webui.pages.vision_form import VisionForm, VisionStage, build_form, build_stage
 from webui.security.rules import Deed, may
@@ -80,14 +79,14 @@ class VisionPage(Page):
         """The page has closed."""
         self.desks.forget(session_of(request))
 
-    def receive(self, run: Run, selected: int) -> Any:
-        """A picture from txt2img, which is looked at as soon as it is there."""
-        picture = selected_picture(run, selected)
-        return gr.skip() if picture is None else str(picture.path)
+    def receive(self, picture: SentPicture, _: gr.Request) -> Iterator[Updates]:
+        """A picture from another tab, which is looked at as soon as it is there."""
+        yield {self.form.picture: str(picture.path)}
 
-    def chosen_file(self, request: gr.Request) -> PictureFile | None:
-        """The picture looked at."""
-        return self.desks.of(session_of(request)).picture
+    def looked_at(self, request: gr.Request) -> SentPicture | None:
+        """The picture looked at, to be sent to another tab."""
+        picture = self.desks.of(session_of(request)).picture
+        return None if picture is None else SentPicture(picture)
 
     def _wire(self) -> None:
         form, stage = self.form, self.stage
@@ -246,14 +245,14 @@ class VisionPage(Page):
             return {
                 stage.empty: gr.update(value=render_empty_vision(say, has_vit(self.studio)), visible=True),
                 stage.found: gr.update(visible=False),
-                self.form.send: gr.update(visible=False),
+                self.form.sending.row: gr.update(visible=False),
             }
         ranked = seen.classified.top(len(labels.names))
         return merged(
             {
                 stage.empty: gr.update(visible=False),
                 stage.found: gr.update(visible=True),
-                self.form.send: gr.update(visible=True),
+                self.form.sending.row: gr.update(visible=True),
                 stage.pipeline: render_pipeline(seen, labels, say),
                 stage.patches: render_patches(seen, say),
                 stage.rollout: render_rollout(seen, say),
@@ -304,7 +303,7 @@ class VisionPage(Page):
         return [
             stage.empty, stage.found, stage.pipeline, stage.patches, stage.embedding, stage.tokens, stage.attention,
             stage.work, stage.worked, stage.rollout, stage.label, *stage.explain.outputs(), stage.relevance,
-            stage.classes, self.form.send,
+            stage.classes, self.form.sending.row,
         ]  # fmt: skip
 
 

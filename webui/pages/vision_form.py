@@ -11,6 +11,7 @@ import gradio as gr
 from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.localize import Localizer
 from webui.pages.model_list import build_model_list
+from webui.pages.sending import SendBar, TabId, build_send_bar
 from webui.runtime.catalog import VIT, Catalog
 from webui.views.vision_stations import render_empty_vision
 
@@ -28,7 +29,7 @@ class VisionForm:
     gallery: gr.Gallery
     model: gr.Dropdown
     bar: RunBar
-    send: gr.Button
+    sending: SendBar
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,10 @@ def build_form(page: Localizer, catalog: Catalog) -> VisionForm:
         )  # fmt: skip
     model = build_model_list(page, catalog, VIT, elem_id="vision-model")
     bar = build_run_bar(page, "vision", "vision.run")
-    send = page.make(
-        gr.Button, {"value": "vision.send_to_create"}, size="md", visible=False, elem_id="vision-to-create"
-    )  # fmt: skip
-    return VisionForm(picture, last, gallery, model, bar, send)
+    sending = build_send_bar(
+        page, "vision", TabId.CREATE, TabId.SCORE, TabId.INSIDE, TabId.LATENTS, TabId.SEARCH, visible=False
+    )
+    return VisionForm(picture, last, gallery, model, bar, sending)
 
 
 def build_stage(page: Localizer, able: Callable[[], bool]) -> VisionStage:

@@ -12,7 +12,6 @@ from webui.errors import UserError
 from webui.search.folders import SearchFolders, deepest
 from webui.search.index import IndexCounts
 from webui.search.lance import LanceStore
-from webui.search.links import PictureLinks
 from webui.search.rows import ModelIdentity, PictureRow
 from webui.search.thumbnails import Thumbnails
 from webui.vision.pictures import PictureLimits
@@ -115,7 +114,6 @@ class PictureSearch:
         self._folder = data_dir / "search"
         self.folders = SearchFolders(self._folder / "folders.json", outputs_dir)
         self.thumbnails = Thumbnails(data_dir / "cache" / "thumbnails", limits)
-        self.links = PictureLinks()
         self.board = IndexBoard()
         self._stores: dict[str, LanceStore] = {}
         self._walked: set[str] = set()

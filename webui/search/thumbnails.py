@@ -9,7 +9,6 @@ from typing import Final
 
 from PIL import Image
 
-from webui.search.rows import PictureRow
 from webui.store.whole_file import write_whole
 from webui.vision.pictures import MemoryGate, PictureFile, PictureLimits, opened
 
@@ -27,18 +26,21 @@ class Thumbnails:
         self._limits = limits
         self._gate = MemoryGate()
 
-    def of(self, row: PictureRow) -> bytes:
-        """The thumbnail as WebP. Raises UserError when the file cannot be read any more."""
-        kept = self._folder / row.content[:2] / f"{row.content}-{SIDE}.webp"
+    def of(self, path: Path, content: str) -> bytes:
+        """The thumbnail of the picture at `path` as WebP, kept under the hash of its `content`.
+
+        Raises UserError when the file cannot be read any more.
+        """
+        kept = self._folder / content[:2] / f"{content}-{SIDE}.webp"
         try:
             return kept.read_bytes()
         except OSError:
-            made = self._make(row)
+            made = self._make(path)
         _keep(kept, made)
         return made
 
-    def _make(self, row: PictureRow) -> bytes:
-        file = PictureFile(Path(row.path).name, Path(row.path))
+    def _make(self, path: Path) -> bytes:
+        file = PictureFile(path.name, path)
         with opened(file.name, file.read(self._limits), self._limits, self._gate, (SIDE, SIDE)) as picture:
             small = picture.image.copy()
         small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)

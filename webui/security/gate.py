@@ -63,7 +63,7 @@ class Guard:
     logins: Logins | None
     visitors: Visitors
     uploads: Path
-    search: str
+    pictures: str
     page_scripts: tuple[str, ...] = ()
     cookie: str = field(default="diffuscope-login")
 
@@ -73,7 +73,7 @@ class Guard:
         return (self.uploads,) if self.settings.remote else (self.uploads, self.settings.outputs_dir)
 
 
-def guard_for(settings: Settings, messages: Messages, *, uploads: Path, search: str, head: str) -> Guard:
+def guard_for(settings: Settings, messages: Messages, *, uploads: Path, pictures: str, head: str) -> Guard:
     """The guard that the settings require. Raises UserError when the file of logins cannot be used."""
     return Guard(
         settings,
@@ -81,7 +81,7 @@ def guard_for(settings: Settings, messages: Messages, *, uploads: Path, search: 
         logins_for(settings),
         Visitors(settings.calls_per_minute),
         uploads,
-        search,
+        pictures,
         script_hashes(head),
         f"diffuscope-login-{settings.port}",
     )
@@ -118,7 +118,7 @@ class Gate:
         _check_size(request)
         if not is_from_here(request, remote=guard.settings.remote, host=guard.settings.host):
             raise UserError("error.other_site")
-        if not is_there(path, guard.search) or "deep_link" in request.query_params:
+        if not is_there(path, guard.pictures) or "deep_link" in request.query_params:
             raise UserError("error.no_such_route")
         if path in ("/login", "/logout"):
             await (await self._log_in_or_out(request))(scope, request.receive, answer)

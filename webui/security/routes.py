@@ -38,8 +38,8 @@ UPLOAD: Final = GRADIO + "upload"
 _ODD: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def is_there(path: str, search: str) -> bool:
-    """Whether a request to this path may go on. `search` is the folder of the search's pictures.
+def is_there(path: str, pictures: str) -> bool:
+    """Whether a request to this path may go on. `pictures` is the folder of our own picture addresses.
 
     Gradio has many routes more: a proxy, a code editor, monitoring, links that keep a page's whole state. None of them
     is used here, and each would be another door.
@@ -47,7 +47,7 @@ def is_there(path: str, search: str) -> bool:
     if _ODD.search(path):
         return False
     plain = path.rstrip("/") or "/"
-    if plain in _PAGE or plain in OURS or path.startswith((*_PAGE_FOLDERS, f"/{search}/")):
+    if plain in _PAGE or plain in OURS or path.startswith((*_PAGE_FOLDERS, f"/{pictures}/")):
         return True
     call = path.removeprefix(GRADIO)
     return call != path and (call.rstrip("/") in _CALLS or call.startswith(_CALL_FOLDERS))

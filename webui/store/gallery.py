@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _PICTURE: Final = re.compile(r"(\d{5,})-(\d+)\.png")
 _UNFINISHED: Final = re.compile(r"\.(\d{5,})\.png\.part")
+DELETED: Final = ".deleted"
+"""The folder beside the days in which deleted pictures lie; their numbers are not given again."""
 STALE_SECONDS: Final = 3600.0
 """An unfinished file of this age was left behind by a process that died; a picture takes well under a second."""
 
@@ -66,7 +68,7 @@ class Gallery:
     def recent(self, count: int) -> tuple[SavedPicture, ...]:
         """The newest `count` pictures, newest first; files in the folder that are not ours are left out."""
         pictures: list[SavedPicture] = []
-        for path in self._newest_first():
+        for path in self.newest_first():
             if len(pictures) == count:
                 break
             try:
@@ -75,7 +77,8 @@ class Gallery:
                 _log.warning("%s is left out of the gallery: %s", path, error)
         return tuple(pictures)
 
-    def _newest_first(self) -> Iterator[Path]:
+    def newest_first(self) -> Iterator[Path]:
+        """The files of all pictures; none is opened."""
         if not self.outputs_dir.is_dir():
             return
         days = [path for path in self.outputs_dir.iterdir() if _DAY.fullmatch(path.name) and path.is_dir()]
@@ -121,6 +124,10 @@ def _claim_number(folder: Path) -> tuple[int, Path]:
 
 def _numbers(folder: Path) -> Iterator[tuple[int, bool]]:
     """The numbers in use and whether the picture is finished; drops what a dead process left behind."""
+    deleted = folder.parent / DELETED / folder.name
+    for path in deleted.iterdir() if deleted.is_dir() else ():
+        if match := _PICTURE.fullmatch(path.name):
+            yield int(match[1]), True
     for entry in os.scandir(folder):
         if match := _PICTURE.fullmatch(entry.name):
             yield int(match[1]), True

@@ -114,7 +114,7 @@ def found_as_dict(studio: Studio, found: Found, *, owner: bool) -> dict[str, Any
                 "prompt": row.prompt,
                 "near_duplicates": [shown_path(studio, other.row, owner=owner) for other in others],
                 "id": row.id,
-                "thumbnail": "/" + studio.search.links.address("thumbnail", table, row.id),
+                "thumbnail": "/" + studio.links.address("thumbnail", table, row.id),
             }
         )
     return {

@@ -13,6 +13,7 @@ from webui.search.query import Term
 from webui.search.rows import PictureRow
 from webui.search.service import IndexPhase, IndexStatus
 from webui.views.markup import element, text
+from webui.views.pager import render_pager
 
 if TYPE_CHECKING:
     from webui.search.find import Found
@@ -141,7 +142,11 @@ def render_results(found: Found, page: int, chosen: int | None, address: Address
     said.append(element("p", text(answer_words(found, say)), class_=f"score-hint{strong}", role="status"))
     first = page * PAGE
     cards = [_card(found, group, chosen, address, say) for group in found.groups[first : first + PAGE]]
-    return "".join(said) + element("ul", *cards, class_="search-results") + _pager(len(found.groups), page, say)
+    return (
+        "".join(said)
+        + element("ul", *cards, class_="search-results")
+        + render_pager(-(-len(found.groups) // PAGE), page, say)
+    )
 
 
 def render_chosen(found: Found, place: int, names: Mapping[int, str], address: Address, say: Translator) -> str:
@@ -210,30 +215,6 @@ def _card(found: Found, group: Sequence[int], chosen: int | None, address: Addre
 def _image(row: PictureRow, address: Address, alt: str, say: Translator) -> str:  # noqa: ARG001
     size = f'width="{row.width}" height="{row.height}"'
     return f'<img src="{address("thumbnail", row)}" alt="{_attribute(alt)}" loading="lazy" {size}>'
-
-
-def _pager(groups: int, page: int, say: Translator) -> str:
-    pages = -(-groups // PAGE)
-    if pages < 2:
-        return ""
-    back = element(
-        "button",
-        "‹",
-        type="button",
-        data_page=str(page - 1),
-        disabled=page == 0,
-        aria_label=say.text("search.page.back"),
-    )
-    on = element(
-        "button",
-        "›",
-        type="button",
-        data_page=str(page + 1),
-        disabled=page >= pages - 1,
-        aria_label=say.text("search.page.on"),
-    )
-    where = element("span", text(say.text("search.page.where", page=page + 1, pages=pages)))
-    return element("nav", back, where, on, class_="search-pager", aria_label=say.text("search.page"))
 
 
 def _kind(found: Found, say: Translator) -> str:

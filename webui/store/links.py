@@ -1,7 +1,7 @@
-"""Addresses of pictures that were found: whoever was shown a result can look at it, and nobody can guess another.
+"""Addresses of pictures: whoever was shown one can look at it, and nobody can guess another.
 
 A browser's <img> carries no login of ours, and a path in an address would tell where files lie. So an address holds
-the row's id and a signature that only this process can make.
+the picture's id and a signature that only this process can make.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Final
 
-PREFIX: Final = "search/picture"
+PREFIX: Final = "picture"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class PictureLinks:
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def address(self, kind: str, table: str, picture: str) -> str:
-        """A relative address; `kind` is "thumbnail" or "full"."""
+        """A relative address; `kind` is "thumbnail" or "full", `table` where `picture` is an id."""
         return f"{PREFIX}/{kind}/{table}/{picture}/{self._signature(kind, table, picture)}"
 
     def is_ours(self, kind: str, table: str, picture: str, signature: str) -> bool:
