@@ -180,6 +180,7 @@ def page_theme() -> gr.themes.Base:
         button_cancel_text_color_dark="white",
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_950",
+        checkbox_border_radius="*radius_xs",  # a round one would be a radio button
     )
 
 

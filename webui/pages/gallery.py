@@ -287,6 +287,7 @@ class GalleryPage(Page):
         every = album.pictures()
         there = frozenset(every)
         found = every if desk.found is None else tuple(each for each in desk.found if each in there)
+        searched = None if desk.found is None else len(found)
         pages = max(1, -(-len(found) // PAGE))
         page = min(desk.page, pages - 1)
         picked = tuple(each for each in desk.picked if each in there)
@@ -298,7 +299,7 @@ class GalleryPage(Page):
         compared = desk.compared if desk.compared and there.issuperset(desk.compared) else None
         return merged(
             {
-                tools.count: render_count(len(found), len(every), len(picked), say) if every else "",
+                tools.count: render_count(len(every), searched, len(picked), say) if every else "",
                 tools.actions: gr.update(visible=bool(picked)),
                 tools.compare: gr.update(interactive=len(picked) == 2),
                 tools.zip_file: gr.update(visible=False),

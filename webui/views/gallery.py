@@ -35,11 +35,11 @@ def render_grid(
     return element("ul", *listed, class_="album") + render_pager(pages, page, say)
 
 
-def render_count(shown: int, total: int, picked: int, say: Translator) -> str:
-    """How many pictures there are, how many of them are shown and how many are picked."""
+def render_count(total: int, found: int | None, picked: int, say: Translator) -> str:
+    """How many pictures there are, how many were found (None: nothing was searched) and how many are picked."""
     words = say.text("gallery.count", total=f"{total:,}")
-    if shown != total:
-        words = say.text("gallery.count_found", shown=f"{shown:,}", total=f"{total:,}")
+    if found is not None:
+        words = say.text("gallery.count_found", shown=f"{found:,}", total=f"{total:,}")
     if picked:
         words += " · " + say.text("gallery.count_picked", count=picked)
     return element("p", text(words), class_="score-hint", role="status")
