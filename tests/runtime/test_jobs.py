@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import threading
@@ -414,6 +415,21 @@ def test_the_queue_forgets_its_oldest_ended_jobs(queue: JobQueue) -> None:
     assert queue.get(jobs[-1].id, "ann") is jobs[-1]
     with pytest.raises(UserError):
         queue.get(jobs[0].id, "ann")
+
+
+def test_a_worker_that_is_hit_goes_on_and_no_job_is_forgotten(
+    queue: JobQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What CPython does to a thread that is asked to end: SystemExit comes wherever it stands."""
+    (worker,) = [thread for thread in threading.enumerate() if thread.name == "jobs-cpu" and thread in queue._threads]
+    hit = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    for _ in range(3):
+        assert hit(ctypes.c_ulong(worker.ident or 0), ctypes.py_object(SystemExit)) == 1
+        jobs = [queue.submit(lambda context: context.device, owner=name, kind="test") for name in ("ann", "bob")]
+        assert jobs[1].result(PATIENCE) == "cpu"
+        assert jobs[0].state.ended
+    assert queue.working
+    assert "goes on" in caplog.text
 
 
 def test_close_ends_the_running_job_the_waiting_ones_and_the_threads() -> None:

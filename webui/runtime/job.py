@@ -212,6 +212,10 @@ class Job(Generic[T]):
         """For the queue: the job was cancelled while it waited."""
         self._enter(JobState.CANCELLED, error=JobCancelled())
 
+    def fail(self, error: BaseException) -> None:
+        """For the queue: the worker was hit before it had begun with the job, or had said how it ended."""
+        self._enter(JobState.FAILED, error=_without_frames(error))
+
     def run(self, clock: Callable[[], float]) -> None:
         """For the queue: do the work in this thread. Never raises: what the work raises is kept for `result`."""
         context = JobContext(self.device, self._cancelled, self._send, clock)

@@ -6,6 +6,7 @@ the work on it has really returned.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter, OrderedDict, deque
@@ -35,6 +36,8 @@ __all__ = [
     "Published",
     "StateChange",
 ]
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -188,7 +191,16 @@ class JobQueue:
                     _tell_positions(lane)
 
     def _serve(self, lane: _Lane) -> None:
-        while self._run_next(lane):
+        """What a worker does until the queue is closed. Whatever hits it between two jobs, it goes on."""
+        working = True
+        while working:
+            try:
+                working = self._run_next(lane)
+            # Raised in this thread by somebody else, or for want of memory: nobody would ever start the next job.
+            except BaseException as error:  # noqa: BLE001
+                _log.exception("the worker of %s was hit and goes on", lane.device)
+                if lane.running is not None and not lane.running.state.ended:
+                    lane.running.fail(error)
             with self._changed:
                 lane.running = None
                 self._forget_oldest()
