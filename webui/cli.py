@@ -38,6 +38,7 @@ from webui.commands.vision import add_classify
 from webui.errors import UserError
 from webui.i18n import LANGUAGES, Language, Translator, load_messages
 from webui.runtime.hub_cache import OFFLINE_BUT_FOR_DOWNLOADS
+from webui.runtime.log import printable
 
 _LIBRARIES_KEEP_QUIET: Final = {
     "DIFFUSERS_VERBOSITY": "error",
@@ -139,5 +140,5 @@ def _add_global_flags(app: typer.Typer, say: Translator) -> None:
 
 
 def _complain(message: str, code: int) -> int:
-    typer.echo(" ".join(message.split()), err=True)
+    typer.echo(printable(" ".join(message.split())), err=True)
     return code

@@ -24,6 +24,7 @@ from webui.errors import UserError
 from webui.extensions.loading import Extensions, load_extensions
 from webui.i18n import Translator
 from webui.pages.frame import build_page, page_head, page_theme
+from webui.runtime.log import log_plainly
 from webui.security.gate import VISITOR, Gate, Guard, guard_for
 from webui.security.logins import Logins
 from webui.security.visitors import Visitor
@@ -77,7 +78,9 @@ def running_server(studio: Studio) -> Iterator[RunningServer]:
 def serve(studio: Studio) -> None:
     """Serve the page until Ctrl-C or SIGTERM, and say where it is; blocks, and belongs in the main thread."""
     say = studio.messages.translator(studio.settings.language or "en")
+    log_plainly()
     with running_server(studio) as server, _told_to_stop() as stop:
+        log_plainly()  # the web server has come since, with a log of its own
         for line in (*_greeting(server, say), *extension_lines(server.extensions, say)):
             print(line, flush=True)  # noqa: T201 - this is what the command says
         stop.wait()
