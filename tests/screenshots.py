@@ -28,7 +28,7 @@ def main(out: Path, models_dir: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as data, sync_playwright() as playwright:
         served = serve(Path(data), models_dir)
-        browser = launch_chromium(playwright)
+        browser = launch_chromium(playwright.chromium)
         for locale, theme, width in itertools.product(_PROMPTS, _THEMES, _WIDTHS):
             photograph(browser, served.url, out, locale, theme, width)
         browser.close()

@@ -42,7 +42,7 @@ def run() -> dict[str, object]:
     figures: dict[str, object] = {"steps": STEPS}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         served = serve(Path(folder) / "data", Path(folder) / "models")
-        browser = launch_chromium(playwright)
+        browser = launch_chromium(playwright.chromium)
         try:
             for name, trace in runs.items():
                 path = Path(folder) / f"{name}.safetensors"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from playwright.sync_api import Browser, Playwright
+from playwright.sync_api import Browser, BrowserType
 
 ROOT = Path(__file__).resolve().parents[2]
 _FLAGS = (
@@ -66,7 +66,7 @@ def _read_address(lines: IO[str], said: list[str]) -> str:
     raise AssertionError("diffuscope serve ended: " + "".join(said))
 
 
-def launch_chromium(playwright: Playwright) -> Browser:
+def launch_chromium(chromium: BrowserType, *flags: str) -> Browser:
     """The Chromium that test.sh found, or Debian's."""
     executable = os.environ.get("DIFFUSCOPE_CHROMIUM", "/usr/bin/chromium")
-    return playwright.chromium.launch(executable_path=executable, args=_FLAGS)
+    return chromium.launch(executable_path=executable, args=[*_FLAGS, *flags])

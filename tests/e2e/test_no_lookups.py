@@ -1,0 +1,80 @@
+"""Nothing is looked up in the network while somebody uses the page: neither by the server nor by the browser."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.e2e.conftest import Visitors
+from tests.e2e.served import launch_chromium, serve
+
+AUDIT = """
+import os, sys
+def note(event, arguments):
+    if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.sethostname"):
+        with open(os.environ["LOOKED_UP"], "a") as file:
+            print(arguments[0], file=file)
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        with open(os.environ["LOOKED_UP"], "a") as file:
+            print(arguments[1][0], file=file)
+sys.addaudithook(note)
+"""
+"""Python reads it when the server and whatever it starts begin; the hook cannot be taken away again."""
+
+
+CHROMIUMS_OWN = frozenset({"content-autofill.googleapis.com"})
+"""What Chromium asks its makers about the fields of any page; the page itself has no part in it."""
+
+
+def is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host in ("localhost", "None", "")
+
+
+def hosts_in(log: Path) -> set[str]:
+    """The hosts for which Chromium's resolver was asked on behalf of the page, by its own log.
+
+    What a Chromium asks its makers for of its own accord carries the key of no page, or of theirs.
+    """
+    noted = json.loads(log.read_text(encoding="utf-8"))
+    names = {number: name for name, number in noted["constants"]["logEventTypes"].items()}
+    asked = [event.get("params", {}) for event in noted["events"] if names[event["type"]].startswith("HOST_RESOLVER")]
+    ours = [one["host"] for one in asked if "127.0.0.1" in one.get("network_anonymization_key", "")]
+    return {urlsplit(host if "//" in host else f"//{host}").hostname or "" for host in ours} - CHROMIUMS_OWN
+
+
+def test_nothing_is_looked_up(
+    tmp_path: Path, models_dir: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(AUDIT, encoding="utf-8")
+    by_python, by_chromium = tmp_path / "looked-up", tmp_path / "net-log.json"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("LOOKED_UP", str(by_python))
+    served = serve(tmp_path / "data", models_dir)
+    chromium = launch_chromium(browser.browser_type, f"--log-net-log={by_chromium}")
+    try:
+        visitors = Visitors(chromium, served.url, [], [])
+        create = visitors.visit()
+        create.set("steps", 2)
+        create.generate.click()
+        create.wait_until_done()
+        for tab in create.page.locator("#tabs > .tab-wrapper").first.get_by_role("tab").all_inner_texts():
+            create.open_tab(tab)
+        create.speak("ไทย")
+        expect(create.page.locator("html[lang=th]")).to_be_attached()
+    finally:
+        chromium.close()
+        assert served.stop() == 0, "".join(served.said)
+    assert not visitors.complaints
+    python_asked = set(by_python.read_text(encoding="utf-8").split())
+    chromium_asked = hosts_in(by_chromium)
+    assert "127.0.0.1" in python_asked & chromium_asked, "both were watched"
+    assert [host for host in python_asked | chromium_asked if not is_this_machine(host)] == []
