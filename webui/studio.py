@@ -14,6 +14,7 @@ from webui.runtime.download import Downloader
 from webui.runtime.downloads import DownloadBoard
 from webui.runtime.hub_cache import hub_cache_dir
 from webui.runtime.jobs import JobQueue
+from webui.runtime.known import KnownModel, known_models
 from webui.runtime.manager import ModelManager
 from webui.runtime.memory import GIB
 from webui.search.service import PictureSearch
@@ -42,6 +43,8 @@ class Studio:
     links: PictureLinks
     hooks: Hooks
     downloads: DownloadBoard
+    known: tuple[KnownModel, ...]
+    """Models that people ask for by name, those of extensions too."""
 
     def close(self) -> None:
         """Stop the downloads and the jobs, then let the models go."""
@@ -82,4 +85,5 @@ def open_studio(settings: Settings) -> Studio:
         links=PictureLinks(),
         hooks=hooks,
         downloads=DownloadBoard(Downloader(hub_cache_dir())),
+        known=known_models(),
     )

@@ -15,8 +15,10 @@ from webui.pages.extension_parts import build_tabs
 from webui.pages.frame import build_page
 from webui.pages.localize import Localizer
 from webui.pages.reader import Readers
+from webui.runtime.catalog import TXT2IMG
 from webui.runtime.jobs import Published
 from webui.studio import Studio
+from webui.views.models_page import render_models
 
 Write = Callable[..., Path]
 
@@ -154,3 +156,26 @@ def test_words_that_fail_in_one_language_stay_as_they_were(studio: Studio, write
     html = next(part for part in parts if part.api.id == "words").shown[0].output
     assert said[html]["value"] == html.value == "value 3"
     assert {fault.where for fault in studio.hooks.faults("words")} == {"words"}
+
+
+KNOWN = """
+def register(api):
+    for id, title in (("maker/mine", "Mine, drawn by hand"), ("stabilityai/sd-turbo", "not theirs to change")):
+        api.add_known_model(
+            id=id, task="txt2img", title=title, family="Stable Diffusion 1.x", pipeline="StableDiffusionPipeline",
+            licence="mit", sources=["https://huggingface.co/" + id],
+        )
+"""
+
+
+def test_a_model_that_an_extension_knows_is_on_the_models_page(studio: Studio, write: Write) -> None:
+    write("knows", KNOWN)
+    write(
+        "wrong", "def register(api):\n    api.add_known_model(id='no/sources', task='txt2img', title='x', family='y')"
+    )
+    studio, extensions = load_extensions(studio)
+    assert {state.id: state.state for state in extensions.states}["wrong"] == "refused"
+    shown = render_models((), studio.known, TXT2IMG, studio.messages.translator("en"))
+    assert "Mine, drawn by hand" in shown
+    assert "SD-Turbo" in shown
+    assert "not theirs to change" not in shown

@@ -33,6 +33,7 @@ from webui.hooks import (
 from webui.i18n import LANGUAGES, Language, Translator
 from webui.runtime.catalog import CatalogEntry
 from webui.runtime.jobs import JobCancelled, JobContext, JobEvent, Progress
+from webui.runtime.known import KnownModel
 from webui.store.gallery import SavedPicture
 from webui.store.json_file import read_json, write_json
 from webui.tasks.latents import walk
@@ -200,6 +201,7 @@ class Contributions:
     command: Command | None = None
     prompt_tools: list[PromptTool] = field(default_factory=list)
     scores: list[tuple[BothLanguages, Score]] = field(default_factory=list)
+    known_models: list[KnownModel] = field(default_factory=list)
     texts: dict[Language, dict[str, str]] = field(default_factory=lambda: {language: {} for language in LANGUAGES})
     closed: bool = False
 
@@ -261,6 +263,12 @@ class ExtensionAPI:
         It runs in the job that checks; one that raises is left out and charged to the extension.
         """
         self._open().scores.append((BothLanguages(**dict(title)), score))
+
+    def add_known_model(self, **facts: Any) -> None:
+        """Let the Models page offer one more model of the Hugging Face Hub; `facts` are the fields of an entry of
+        `webui/runtime/catalog.toml`. Raises ValueError for one that breaks its rules.
+        """
+        self._open().known_models.append(KnownModel(**facts))
 
     def add_command(self, about: Mapping[Language, str], run: Callable[[CommandLine], int | None]) -> None:
         """Let `diffuscope extension ID` call `run`, whose answer is the exit code (None: 0); one an extension."""

@@ -123,8 +123,8 @@ def _state(candidate: Candidate, state: State, **more: object) -> ExtensionState
 
 
 def _joined(studio: Studio, loaded: Sequence[ExtensionAPI]) -> Studio:
-    """Let the extensions' listeners, tools and texts into the program."""
-    messages = studio.messages
+    """Let the extensions' listeners, tools, models and texts into the program."""
+    messages, known = studio.messages, {model.id: model for model in studio.known}
     for api in loaded:
         asked = api.contributions
         messages = messages.with_texts(api.key(""), asked.texts)
@@ -134,4 +134,6 @@ def _joined(studio: Studio, loaded: Sequence[ExtensionAPI]) -> Studio:
             studio.hooks.add_prompt_tool(api.id, tool)
         for title, score in asked.scores:
             studio.hooks.add_score(api.id, {language: title.text(language) for language in LANGUAGES}, score)
-    return replace(studio, messages=messages)
+        for model in asked.known_models:
+            known.setdefault(model.id, model)  # what the project or another says of a model already stays
+    return replace(studio, messages=messages, known=tuple(known.values()))

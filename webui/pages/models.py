@@ -18,7 +18,6 @@ from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.session_desks import SessionDesks
 from webui.runtime.catalog import CatalogEntry
 from webui.runtime.download import DownloadPlan
-from webui.runtime.known import known_models
 from webui.runtime.memory import process_bytes
 from webui.studio import Studio
 from webui.tasks.models import (
@@ -272,7 +271,7 @@ class ModelsPage(Page):
             "memory": render_memory(manager.memory_status(), process_bytes(), devices, idle, say),
             "loaded": render_loaded(manager.status(), say),
             "downloads": render_downloads(self.studio.downloads.statuses(), say),
-            "listed": render_models(entries, known_models(), task, say, waiting),
+            "listed": render_models(entries, self.studio.known, task, say, waiting),
         }
 
 
