@@ -31,6 +31,7 @@ from webui.runtime.catalog import VIT, CatalogEntry
 from webui.runtime.download import Downloader, DownloadPlan, DownloadProgress
 from webui.runtime.jobs import Job, JobCancelled, JobContext, Progress
 from webui.runtime.known import KnownModel
+from webui.runtime.weight_files import WeightFile
 from webui.settings import Settings
 from webui.store.gallery import Gallery
 from webui.studio import Studio, open_studio
@@ -205,6 +206,33 @@ def model_as_json(entry: CatalogEntry, say: Translator) -> dict[str, Any]:
         "family": entry.family.value if entry.family else None,
         "problem": say.error(entry.problem) if entry.problem else None,
     }
+
+
+def file_as_json(file: WeightFile, say: Translator) -> dict[str, Any]:
+    """One element of `diffuscope models --json` for a LoRA, a VAE or an embedding."""
+    return {
+        "id": file.id,
+        "task": None,
+        "kind": file.kind.value.rpartition(".")[2],
+        "title": file.name,
+        "folder": str(file.path),
+        "size_bytes": file.size_bytes,
+        "licences": [],
+        "bundled": False,
+        "downloaded": True,
+        "languages": [],
+        "problem": say.error(file.problem) if file.problem else None,
+    }
+
+
+def describe_file(file: WeightFile, say: Translator) -> str:
+    """Two lines for a person, and what is wrong with it."""
+    lines = [
+        f"{file.id}  [{say.text(file.kind.value)}]  {file.size_bytes / 2**20:.1f} MiB",
+        f"    {file.path}",
+        *([f"    {say.error(file.problem)}"] if file.problem else []),
+    ]
+    return "\n".join(lines)
 
 
 def known_as_json(model: KnownModel, partial_bytes: int) -> dict[str, Any]:

@@ -60,27 +60,34 @@ def _add_show(group: typer.Typer, say: Translator) -> None:
         from webui.errors import UserError
         from webui.runtime.catalog import open_catalog
         from webui.runtime.known import known_models
-        from webui.terminal import describe_model, model_as_json
+        from webui.terminal import describe_file, describe_model, file_as_json, model_as_json
         from webui.views.models import known_facts
 
-        local = [entry for entry in open_catalog(settings).entries(wait=True) if entry.id == model]
+        catalog = open_catalog(settings)
+        local = [entry for entry in catalog.entries(wait=True) if entry.id == model]
+        files = [file for file in catalog.extras(wait=True) if model in (file.id, file.name)]
         known = [each for each in known_models() if each.id == model]
-        if not local and not known:
+        if not local and not known and not files:
             raise UserError("error.models_unknown", id=model[:100])
         if as_json:
             answer = {
-                "local": [model_as_json(entry, say) for entry in local],
+                "local": [
+                    *(model_as_json(entry, say) for entry in local),
+                    *(file_as_json(file, say) for file in files),
+                ],
                 "known": [each.model_dump(mode="json") | {"loadable": each.loadable} for each in known],
             }
             typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
             return
         for entry in local:
             typer.echo(describe_model(entry, say))
+        for file in files:
+            typer.echo(describe_file(file, say))
         for each in known:
             typer.echo(f"{each.id}  {each.title}")
             for name, value in known_facts(each, say):
                 typer.echo(f"    {name}: {value}")
-        if not local:
+        if not local and known:
             typer.echo(say.text("cli.models.not_downloaded", id=model))
 
 
@@ -146,15 +153,17 @@ def _list(settings: Settings, say: Translator, as_json: bool) -> None:
     from webui.runtime.hub_cache import cached_models, hub_cache_dir
     from webui.runtime.known import known_models
     from webui.runtime.memory import format_bytes
-    from webui.terminal import describe_model, known_as_json, model_as_json
+    from webui.terminal import describe_file, describe_model, file_as_json, known_as_json, model_as_json
     from webui.views.models import licence_words, size_words
 
-    entries = open_catalog(settings).entries(wait=True)
+    catalog = open_catalog(settings)
+    entries, files = catalog.entries(wait=True), catalog.extras(wait=True)
     here = {entry.id for entry in entries}
     begun = {each.repo: each.partial_bytes for each in cached_models(hub_cache_dir())}
     others = [model for model in known_models() if model.id not in here]
     if as_json:
         listed = [model_as_json(entry, say) for entry in entries]
+        listed += [file_as_json(file, say) for file in files]
         listed += [known_as_json(model, begun.get(model.id, 0)) for model in others]
         typer.echo(json.dumps(listed, ensure_ascii=False, indent=2))
         return
@@ -162,6 +171,8 @@ def _list(settings: Settings, say: Translator, as_json: bool) -> None:
         typer.echo(say.text("cli.models.none", folder=settings.models_dir))
     for entry in entries:
         typer.echo(describe_model(entry, say))
+    for file in files:
+        typer.echo(describe_file(file, say))
     typer.echo(f"\n{say.text('cli.models.others')}")
     for model in others:
         line = f"{model.id}  [{model.task}]  {size_words(model.download_bytes, say)}  {licence_words(model, say)}"

@@ -12,11 +12,12 @@ from typing import Any, Final
 import gradio as gr
 from gradio.blocks import Block
 
+from webui.diffusion.lora_tags import LoraUse, with_lora
 from webui.diffusion.request import RANDOM_SEED
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages import create_form as form_parts
-from webui.pages.create_form import CreateForm
+from webui.pages.create_form import CreateForm, LoraPart
 from webui.pages.create_run import Run, follow_run
 from webui.pages.create_stage import Stage, build_controls, build_stage, drawn_from, selected_picture
 from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, unchanged
@@ -69,6 +70,7 @@ class CreatePage(Page):
     saved: gr.BrowserState
     check: PictureCheckPart
     panels: gr.Column
+    loras: LoraPart
 
     @classmethod
     def build(cls, studio: Studio, readers: Readers, page: Localizer) -> CreatePage:
@@ -82,6 +84,7 @@ class CreatePage(Page):
                 send_prompt = page.make(
                     gr.Button, {"value": "create.send_to_prompt"}, size="sm", elem_id="send-to-prompt"
                 )
+                loras = form_parts.build_loras(page, studio.catalog)
                 controls = build_controls(page)
                 notice = gr.HTML(apply_default_css=False, elem_id="notice")
                 panels = gr.Column(elem_id="extension-panels")  # the frame fills it with what extensions add
@@ -104,7 +107,7 @@ class CreatePage(Page):
         saved = gr.BrowserState(None, storage_key=_STORAGE_KEY, secret=_STORAGE_SECRET)
         built = cls(
             studio, readers, form, stage, tokens, suggestions, about, notice, gr.State(None), random_seed, last_seed,
-            from_picture, send_prompt, saved, check, panels,
+            from_picture, send_prompt, saved, check, panels, loras,
         )  # fmt: skip
         built._wire_run()
         built._wire_form()
@@ -210,8 +213,12 @@ class CreatePage(Page):
         form.model.input(
             self._choose_model,
             inputs=[form.prompt, form.model],
-            outputs=[form.width, form.height, self.tokens, self.about_model, self.suggestions],
+            outputs=[form.width, form.height, form.guidance_scale, self.tokens, self.about_model, self.suggestions],
             **QUIET,
+        )
+        loras = self.loras
+        loras.add.click(
+            self._add_lora, inputs=[form.prompt, loras.name, loras.weight], outputs=[form.prompt, loras.name], **QUIET
         )
         self.from_picture.upload(
             self._read_picture,
@@ -255,6 +262,7 @@ class CreatePage(Page):
             return unchanged()
         values = asdict(drawn_from(picture))
         del values["translate"]
+        del values["loras"]  # they stand in the prompt
         return self.form.filled(values)
 
     def _reuse_seed(self, run: Run, selected: int) -> Updates:
@@ -263,6 +271,13 @@ class CreatePage(Page):
 
     def _suggest(self, sample: list[str]) -> Updates:
         return self.with_prompt(sample[0])
+
+    def _add_lora(self, prompt: str, name: str | None, weight: float) -> Updates:
+        """Put the LoRA's tag behind the prompt, once; the list is as the folder is now."""
+        updates: Updates = {self.loras.name: gr.update(choices=form_parts.lora_choices(self.studio.catalog))}
+        if name:
+            updates[self.form.prompt] = gr.update(value=with_lora(prompt, LoraUse(name, float(weight))))
+        return updates
 
     def _count(self, prompt: str, model: str | None, request: gr.Request) -> str:
         return self._tokens_of(prompt, model, self.readers.translator(request))

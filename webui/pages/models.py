@@ -266,12 +266,12 @@ class ModelsPage(Page):
         manager, settings = self.studio.manager, self.studio.settings
         devices, idle = manager.device_memory(), settings.idle_unload_minutes
         entries = self.studio.catalog.entries()
-        waiting = self.studio.catalog.files.waiting()
+        files, waiting = self.studio.catalog.extras(), self.studio.catalog.files.waiting()
         return {
             "memory": render_memory(manager.memory_status(), process_bytes(), devices, idle, say),
             "loaded": render_loaded(manager.status(), say),
             "downloads": render_downloads(self.studio.downloads.statuses(), say),
-            "listed": render_models(entries, self.studio.known, task, say, waiting),
+            "listed": render_models(entries, self.studio.known, task, say, files, waiting),
         }
 
 

@@ -142,6 +142,11 @@ class Catalog:
             found[unique.task, unique.id] = unique
         return tuple(entry for entry in found.values() if task is None or entry.task == task)
 
+    def extras(self, *, wait: bool = False) -> tuple[WeightFile, ...]:
+        """The files that go with a txt2img model: LoRA, VAE and embeddings; `wait` examines every file first."""
+        kinds = (FileKind.LORA, FileKind.VAE, FileKind.EMBEDDING)
+        return tuple(file for file in self.files.found(wait=wait) if file.kind in kinds)
+
     def find(self, model: str, task: str) -> CatalogEntry:
         """The entry called `model`: its id, or the bare name of the one single file that is called so.
 

@@ -184,6 +184,11 @@ class ModelManager:
             if on_relief is not None:
                 on_relief(relief)
 
+    @property
+    def construction(self) -> ConstructionLock:
+        """What to hold while modules of a leased model are built or replaced; released before computing."""
+        return self._construction
+
     def status(self) -> tuple[LoadedModelStatus, ...]:
         """The models that are loaded, the least recently used first, then those that are being loaded."""
         loaded = [self._status_of(resident) for resident in self._table.all()]

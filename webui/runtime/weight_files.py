@@ -94,6 +94,23 @@ class WeightFiles:
             self._known = known if not left else self._known
         return tuple(known.values())
 
+    def named(self, name: str, kind: FileKind) -> WeightFile:
+        """The file of that kind with this `id`, or with this bare name if no other has it.
+
+        Raises UserError that lists what there is, or the file's own problem.
+        """
+        files = [file for file in self.found(wait=True) if file.kind is kind]
+        matches = [file for file in files if file.id == name] or [file for file in files if file.name == name]
+        if len(matches) > 1:
+            known = ", ".join(file.id for file in matches)
+            raise UserError("error.weights_same_name", name=name[:100], known=known)
+        if not matches:
+            known = ", ".join(file.name for file in files if file.problem is None) or "-"
+            raise UserError("error.weights_no_such", name=name[:100], known=known, folder=str(self._root))
+        if matches[0].problem is not None:
+            raise UserError(matches[0].problem.key, **matches[0].problem.values)
+        return matches[0]
+
     def waiting(self) -> int:
         """How many files are still to be examined in the background."""
         with self._lock:

@@ -19,6 +19,7 @@ from typing import IO, Any, Final
 from PIL import Image, UnidentifiedImageError
 
 import webui
+from webui.diffusion.lora_tags import with_tags
 from webui.diffusion.request import GenerateLimits, GenerateRequest, check_request, check_size
 from webui.diffusion.samplers import find_sampler, sampler_from_infotext
 from webui.errors import UserError
@@ -74,12 +75,11 @@ def format_infotext(request: GenerateRequest, seed: int, width: int, height: int
     """The infotext of one picture of `request`, drawn from `seed` at `width` x `height` pixels.
 
     Where A1111's format cannot hold the prompts (a line in them looks like a field, or has spaces at its ends), two
-    fields more keep them exactly.
+    fields more keep them exactly. LoRA stand behind the prompt, as they do there.
     """
+    drawn = with_tags(request.prompt, request.loras)
     plain = "\n".join(
-        part
-        for part in (request.prompt, f"{_NEGATIVE} {request.negative_prompt}" if request.negative_prompt else "")
-        if part
+        part for part in (drawn, f"{_NEGATIVE} {request.negative_prompt}" if request.negative_prompt else "") if part
     )
     sampler = find_sampler(request.sampler)
     fields: dict[str, object] = {"Steps": request.steps, "Sampler": sampler.method}
@@ -97,9 +97,9 @@ def format_infotext(request: GenerateRequest, seed: int, width: int, height: int
     fields["Version"] = f"diffuscope {webui.__version__}"
     text = f"{plain}\n{_format_fields(fields)}" if plain else _format_fields(fields)
     prompt, negative_prompt, _ = _split(text)
-    if (prompt, negative_prompt) == (request.prompt, request.negative_prompt):
+    if (prompt, negative_prompt) == (drawn, request.negative_prompt):
         return text
-    fields |= {_EXACT_PROMPT: request.prompt, _EXACT_NEGATIVE: request.negative_prompt}
+    fields |= {_EXACT_PROMPT: drawn, _EXACT_NEGATIVE: request.negative_prompt}
     return f"{plain}\n{_format_fields(fields)}"
 
 

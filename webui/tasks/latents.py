@@ -22,7 +22,7 @@ from webui.errors import UserError
 from webui.runtime.catalog import TXT2IMG, CatalogEntry
 from webui.runtime.jobs import JobCancelled, JobContext
 from webui.studio import Studio
-from webui.tasks.txt2img import prepare_request
+from webui.tasks.txt2img import prepare_plain_request
 from webui.vision.pictures import MemoryGate, Note, PictureFile, PictureLimits, opened
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def interpolate_seeds(
     _check_frames(frames)
     if not 0 <= other_seed <= MAX_SEED:
         raise UserError("error.seed_out_of_range", value=other_seed, low=0, high=MAX_SEED)
-    request = prepare_request(studio, request)
+    request = prepare_plain_request(studio, request)
     entry = studio.catalog.find(request.model, TXT2IMG)
 
     def work(pipe: StableDiffusionPipeline) -> Interpolation:
@@ -250,7 +250,7 @@ def walk(
     `on_frame` hears of each as it is drawn. Of everything but prompts and seeds, the first stop decides. Returns
     whether all were drawn: a cancel ends the walk within one U-Net call and leaves the frames so far. Raises UserError.
     """
-    stops = [prepare_request(studio, stop) for stop in stops]
+    stops = [prepare_plain_request(studio, stop) for stop in stops]
     entry = studio.catalog.find(stops[0].model, TXT2IMG)
     places = [share * (len(stops) - 1) for share in shares(frames)]
     drawn = 0
@@ -278,7 +278,7 @@ def guess_x0(
     studio: Studio, request: GenerateRequest, x0: np.ndarray, sample: np.ndarray, timestep: int, context: JobContext
 ) -> Guess:
     """Ask the model of `request` (its prompt and guidance) once for what lies behind the noise."""
-    request = prepare_request(studio, request)
+    request = prepare_plain_request(studio, request)
     entry = studio.catalog.find(request.model, TXT2IMG)
 
     def work(pipe: StableDiffusionPipeline) -> Guess:
@@ -296,7 +296,7 @@ def guess_x0(
 
 def record(studio: Studio, request: GenerateRequest, context: JobContext) -> Recording:
     """Draw one picture and keep what resuming needs."""
-    request = prepare_request(studio, with_fixed_seed(replace(request, batch_size=1, batch_count=1)))
+    request = prepare_plain_request(studio, with_fixed_seed(replace(request, batch_size=1, batch_count=1)))
     entry = studio.catalog.find(request.model, TXT2IMG)
 
     def work(pipe: StableDiffusionPipeline) -> Recording:
@@ -348,7 +348,7 @@ def request_to_draw(
     asked = GenerateRequest(
         prompt, model=model, seed=RANDOM_SEED if seed is None else seed, sampler=sampler, steps=steps
     )
-    return prepare_request(studio, asked)
+    return prepare_plain_request(studio, asked)
 
 
 def _between(

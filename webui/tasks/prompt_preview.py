@@ -11,7 +11,7 @@ from webui.errors import UserError
 from webui.runtime.catalog import CLIP, TXT2IMG, VIT
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
-from webui.tasks.txt2img import prepare_request, working_memory
+from webui.tasks.txt2img import prepare_plain_request, working_memory
 from webui.tasks.vision import classify_pictures
 from webui.vision.check import NounVerdict, judge_nouns
 from webui.vision.labels import LabelSet
@@ -70,7 +70,7 @@ def preview_candidates(studio: Studio, request: PreviewRequest, context: JobCont
     if not usable:
         raise UserError("error.no_models", folder=str(studio.settings.models_dir))
     first = GenerateRequest("", model=request.model or usable[0], seed=request.seed, steps=request.steps)
-    asked = [prepare_request(studio, replace(first, prompt=text)) for text in request.texts]
+    asked = [prepare_plain_request(studio, replace(first, prompt=text)) for text in request.texts]
     key = studio.catalog.find(first.model, TXT2IMG).key()
     pngs: list[bytes] = []
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
+from webui.diffusion.lora_tags import split_loras
 from webui.diffusion.prompt import TokenCount
 from webui.diffusion.request import GenerateRequest, check_request, check_size, with_fixed_seed
 from webui.diffusion.samplers import find_sampler
@@ -20,6 +21,7 @@ from webui.runtime.jobs import JobCancelled, JobContext
 from webui.store.gallery import SavedPicture
 from webui.store.infotext import format_infotext
 from webui.studio import Studio
+from webui.tasks.loras import drawing_with_loras, refuse_loras, with_loras_apart
 from webui.tasks.search import index_new_picture
 from webui.tasks.translate import Translation, thai_translator, translate_first, wants_translation
 
@@ -72,6 +74,7 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
     """
     limits = studio.settings.limits
     check_request(request, limits)
+    request = with_loras_apart(studio, request)
     find_sampler(request.sampler)
     entry = studio.catalog.find(request.model, TXT2IMG)
     width, height = request.width or entry.default_width, request.height or entry.default_height
@@ -82,8 +85,14 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
     return replace(with_fixed_seed(request), width=width, height=height, guidance_scale=guidance_scale)
 
 
+def prepare_plain_request(studio: Studio, request: GenerateRequest) -> GenerateRequest:
+    """As `prepare_request`, for work that draws without LoRA; a request for one is refused."""
+    return refuse_loras(prepare_request(studio, request))
+
+
 def count_prompt_tokens(studio: Studio, model: str, prompt: str) -> TokenCount:
-    """How much of the txt2img model's window `prompt` takes; loads no weights. Raises UserError."""
+    """How much of the txt2img model's window `prompt` takes, LoRA tags aside; loads no weights. Raises UserError."""
+    prompt, _ = split_loras(prompt)
     entry = studio.catalog.find(model, TXT2IMG)
     return studio.tokenizers.count(entry.source, entry.revision, prompt)
 
@@ -113,7 +122,7 @@ def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext)
     try:
         studio.manager.run(
             key,
-            drawing.go_on,
+            drawing_with_loras(studio, request, drawing.go_on),
             working_memory=working_memory(request),
             cancel=context.cancelled,
             on_progress=context.progress,

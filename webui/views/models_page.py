@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from webui.errors import UserError
 from webui.i18n import Translator
-from webui.runtime.catalog import CatalogEntry
+from webui.runtime.catalog import TXT2IMG, CatalogEntry
 from webui.runtime.download import DownloadPlan
 from webui.runtime.downloads import DownloadPhase, DownloadStatus
 from webui.runtime.known import KnownModel
 from webui.runtime.manager import LoadedModelStatus, MemoryStatus
 from webui.runtime.memory import format_bytes
+from webui.runtime.weight_files import WeightFile
 from webui.views.markup import element, text
 from webui.views.models import (
     TASK_WORDS,
@@ -61,11 +62,17 @@ def render_downloads(downloads: Sequence[DownloadStatus], say: Translator) -> st
 
 
 def render_models(
-    entries: Sequence[CatalogEntry], known: Sequence[KnownModel], task: str, say: Translator, waiting: int = 0
+    entries: Sequence[CatalogEntry],
+    known: Sequence[KnownModel],
+    task: str,
+    say: Translator,
+    files: Sequence[WeightFile] = (),
+    waiting: int = 0,
 ) -> str:
     """What exists, by task: first what is on this machine, then what is known by name.
 
-    `waiting` are the files that have not been looked into yet.
+    `files` are LoRA, VAE and embeddings, which belong to drawing; `waiting` is how many files have not been looked
+    into yet.
     """
     here = {(entry.task, entry.id) for entry in entries}
     sections = []
@@ -79,6 +86,9 @@ def render_models(
         others = [_known(model, say) for model in known if model.task == each and (each, model.id) not in here]
         heading = element("h3", text(task_words(each, say)))
         sections.append(element("section", heading, element("ul", *local, *others, class_="model-list")))
+        if each == TXT2IMG and files:
+            listed = element("ul", *(_file(file, say) for file in files), class_="model-list")
+            sections.append(element("section", element("h3", text(say.text("weights.files"))), listed))
     return "".join(sections)
 
 
@@ -116,6 +126,15 @@ def _local(entry: CatalogEntry, say: Translator) -> str:
     state = element("span", text(say.text("models.state.here")), class_="model-state here")
     button = _button("load", "models.load", entry.id, say, task=entry.task)
     return _item(entry.title, entry.id, state, lines, button)
+
+
+def _file(file: WeightFile, say: Translator) -> str:
+    lines = [f"{say.text(file.kind.value)} · {file_words(file.size_bytes)}", str(file.path)]
+    if file.problem is not None:
+        state = element("span", text(say.text("models.state.broken")), class_="model-state broken")
+        return _item(file.name, "", state, lines, element("p", text(say.error(file.problem)), class_="model-problem"))
+    state = element("span", text(say.text("models.state.here")), class_="model-state here")
+    return _item(file.name, "", state, lines, "")
 
 
 def _known(model: KnownModel, say: Translator) -> str:
