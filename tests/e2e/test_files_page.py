@@ -1,10 +1,9 @@
-"""What people have on disk, in the browser: a checkpoint in one file drawn with a LoRA, and what is wrong with others."""
+"""What people have on disk, in the browser: a checkpoint in one file drawn with a LoRA, and a pickle refused."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect

@@ -135,10 +135,12 @@ def build_loras(page: Localizer, catalog: Catalog) -> LoraPart:
 
     with page.make(gr.Accordion, {"label": "create.lora.panel"}, open=False, elem_id="loras"):
         page.make(gr.Markdown, {"value": "create.lora.about"})
-        name = page.make(gr.Dropdown, {"label": "create.lora.name", "choices": choices}, value=None, elem_id="lora-name")
+        name = page.make(
+            gr.Dropdown, {"label": "create.lora.name", "choices": choices}, value=None, elem_id="lora-name"
+        )
         weight = page.make(
-            gr.Slider, {"label": "create.lora.weight", "info": "create.lora.weight.info"}, minimum=-2, maximum=2, step=0.05,
-            buttons=[], value=1, elem_id="lora-weight",
+            gr.Slider, {"label": "create.lora.weight", "info": "create.lora.weight.info"}, minimum=-2, maximum=2,
+            step=0.05, buttons=[], value=1, elem_id="lora-weight",
         )  # fmt: skip
         add = page.make(gr.Button, {"value": "create.lora.add"}, size="sm", elem_id="lora-add")
     return LoraPart(name, weight, add)
