@@ -6,6 +6,7 @@ To be looked at by a person; the README shows one of them.
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -76,6 +77,22 @@ def _press_first_tab(create: CreateDriver) -> None:
     expect(create.generate).to_be_visible()
 
 
+def _gallery(create: CreateDriver) -> None:
+    page = create.page
+    page.locator("#tabs [role=tab]").nth(1).click()
+    page.locator("#gallery-grid [data-open]").first.click()
+    expect(page.locator("#gallery-full img")).to_be_visible()
+
+
+def _learn(create: CreateDriver) -> None:
+    """The tour of the ready prompt, one answer given."""
+    page = create.page
+    page.get_by_role("tab", name=re.compile("Learn|เรียนรู้")).click()
+    page.locator("#learn-run").click()
+    expect(page.locator("#learn-vae img").first).to_be_visible(timeout=RUN_MS)
+    page.locator("#learn-text .predict input").first.check()
+
+
 def _score(create: CreateDriver) -> None:
     """The drawn picture against its prompt and two others."""
     page = create.page
@@ -110,11 +127,13 @@ def _prompt(create: CreateDriver) -> None:
 
 
 _TOUR: dict[str, Callable[[CreateDriver], None]] = {
+    "gallery": _gallery,
     "score": _score,
     "inside": _inside,
     "latents": _latents,
     "vision": _vision,
     "prompt": _prompt,
+    "learn": _learn,
 }
 
 

@@ -22,6 +22,7 @@ from webui.pages.extensions import ExtensionsPage
 from webui.pages.gallery import GalleryPage
 from webui.pages.inside import InsidePage
 from webui.pages.latents import LatentsPage
+from webui.pages.learn import LearnPage
 from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged
 from webui.pages.models import ModelsPage
 from webui.pages.page import LanguageChange, Page
@@ -47,6 +48,7 @@ _STYLES: Final = (
     "latents.css",
     "search.css",
     "gallery.css",
+    "learn.css",
     "vision.css",
     "prompt.css",
     "extensions.css",
@@ -62,6 +64,7 @@ _SCRIPTS: Final = (
     "similarity.js",
     "latents.js",
     "vision.js",
+    "learn.js",
     "page.js",
 )
 """In this order: a tab's script listens before the page's own, and keeps from it what belongs to the tab."""
@@ -104,6 +107,8 @@ def build_page(studio: Studio, extensions: Extensions | None = None, share: Shar
                 prompt = PromptPage.build(studio, readers, page)
             with page.make(gr.Tab, {"label": "app.tab.search"}, id=TabId.SEARCH):
                 search = SearchPage.build(studio, readers, page)
+            with page.make(gr.Tab, {"label": "app.tab.learn"}, id=TabId.LEARN):
+                learn = LearnPage.build(studio, readers, page)
             models = _build_models(studio, readers, page)
             added = build_tabs(blocks, studio, readers, page, extensions)
             added_below = build_panels(blocks, studio, readers, page, extensions, create)
@@ -112,11 +117,11 @@ def build_page(studio: Studio, extensions: Extensions | None = None, share: Shar
             ) as listing:
                 listed = ExtensionsPage.build(studio, readers, extensions)
             listing.select(listed.refreshed, outputs=[listed.listed], **QUIET)
-        own: tuple[Page, ...] = (create, create.check, *gallery, score, inside, latents, vision, prompt, search)
+        own: tuple[Page, ...] = (create, create.check, *gallery, score, inside, latents, vision, prompt, search, learn)
         pages = (*own, *models, *added, *added_below, listed)
         _wire_language(blocks, readers, page, language, pages)
         inside_tab.select(inside.arrive, outputs=inside.arrive_outputs(), **QUIET)
-        here = _Tabs(create, next(iter(gallery), None), score, inside, latents, vision, search)
+        here = _Tabs(create, next(iter(gallery), None), score, inside, latents, vision, search, learn)
         _wire_pictures(tabs, back, here)
         _wire_resuming(tabs, back, inside, latents)
         _wire_found_prompt(tabs, back, create, search)
@@ -195,6 +200,7 @@ class _Tabs:
     latents: LatentsPage
     vision: VisionPage
     search: SearchPage
+    learn: LearnPage
 
 
 def _build_gallery(studio: Studio, readers: Readers, page: Localizer) -> list[GalleryPage]:
@@ -285,6 +291,7 @@ def _wire_pictures(tabs: gr.Tabs, back: WayBack, here: _Tabs) -> None:
         Sender(TabId.CREATE, stage.bar, sent_picture, [stage.run, stage.selected]),
         Sender(TabId.VISION, vision.form.sending, vision.looked_at),
         Sender(TabId.SEARCH, search.stage.bar, search.looked_at),
+        *here.learn.senders(),
     ]
     if here.gallery is not None:
         gallery = here.gallery

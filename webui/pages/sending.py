@@ -27,6 +27,7 @@ class TabId(StrEnum):
     VISION = "vision"
     PROMPT = "prompt"
     SEARCH = "search"
+    LEARN = "learn"
 
 
 _LABELS: Final[Mapping[TabId, str]] = MappingProxyType(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from webui.errors import UserError
+from webui.store.whole_file import written_whole
 
 _ROOM_LEFT: Final = 64 * 1024 * 1024
 
@@ -23,15 +24,14 @@ def write_zip(target: Path, files: Mapping[str, Path]) -> Iterator[int]:
     target.parent.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(target.parent).free < size + _ROOM_LEFT:
         raise UserError("error.disk_full", folder=str(target.parent))
-    unfinished = target.with_name(target.name + ".part")
     try:
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
+        with (
+            written_whole(target) as unfinished,
+            zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive,
+        ):
             for count, (name, path) in enumerate(files.items(), 1):
                 if path.is_file():
                     archive.write(path, name)
                 yield count
-        unfinished.replace(target)
     except OSError as error:
         raise UserError("error.disk_full", folder=str(target.parent)) from error
-    finally:
-        unfinished.unlink(missing_ok=True)

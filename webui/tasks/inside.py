@@ -80,11 +80,13 @@ class LockIn:
     """`scores` (S, T) are cosines of each call's x0, decoded by the VAE, with `texts`: the prompt, then the rivals.
 
     `call` is the first U-Net call, from 0, from which the prompt stays ahead of every rival; None if there is none.
+    `frames` (S, H, W, 3) uint8 are the pictures that were scored.
     """
 
     texts: tuple[str, ...]
     scores: np.ndarray
     call: int | None
+    frames: np.ndarray
 
 
 def prepare_trace(studio: Studio, request: TraceRequest) -> TraceRequest:
@@ -183,9 +185,8 @@ def score_steps(studio: Studio, request: LockInRequest, context: JobContext) -> 
     limits = studio.settings.score_limits
     check_texts(texts, limits.max_texts, limits)
     studio.catalog.find(request.model, CLIP)
-    files = [
-        PictureFile(f"{number}.png", _png(frame)) for number, frame in enumerate(_decoded(studio, request, context))
-    ]
+    frames = _decoded(studio, request, context)
+    files = [PictureFile(f"{number}.png", _png(frame)) for number, frame in enumerate(frames)]
 
     def work(encoder: Encoder) -> LockIn:
         from webui.clip.score import score
@@ -194,7 +195,7 @@ def score_steps(studio: Studio, request: LockInRequest, context: JobContext) -> 
         result = score(encoder, files, texts, context)
         # Texts that are written alike are scored once.
         scores = result.similarity.measures["cosine"]
-        return LockIn(tuple(result.texts), scores, locked_in(scores))
+        return LockIn(tuple(result.texts), scores, locked_in(scores), frames)
 
     return with_encoder(studio, request.model, work, context)
 

@@ -25,19 +25,20 @@ def render_worked_example(worked: WorkedExample, say: Translator) -> str:
     """The stations in order: pieces, text transformer, patches, two vectors, dot product, division, check line."""
     stations = [
         (say.text("score.worked.tokens"), render_token_strip(worked.tokens, say)),
-        (say.text("score.worked.text_tower"), _text_tower(worked, say)),
+        (say.text("score.worked.text_tower"), render_text_tower(worked, say)),
         (say.text("score.worked.patches"), _patches(worked, say)),
         (say.text("score.worked.vectors"), _vectors(worked, say)),
         (say.text("score.worked.dot"), _dot(worked, say)),
-        (say.text("score.worked.division"), _division(worked)),
-        (say.text("score.worked.check"), _check(worked, say)),
+        (say.text("score.worked.division"), render_division(worked)),
+        (say.text("score.worked.check"), render_check(worked, say)),
     ]
     items = [element("li", element("h4", text(heading)), body) for heading, body in stations]
     heading = say.text("score.worked.heading", picture=worked.name, text=worked.tokens.text)
     return element("h3", clamped(heading), class_="worked-heading") + element("ol", *items, class_="worked")
 
 
-def _text_tower(worked: WorkedExample, say: Translator) -> str:
+def render_text_tower(worked: WorkedExample, say: Translator) -> str:
+    """What the text transformer makes of all positions, and which of it Stable Diffusion reads."""
     positions, width = worked.text_states.shape
     alt = say.text("score.worked.states", positions=positions, width=width, pooled=worked.pooled_position)
     picture = f'<img class="states" src="{data_url(_states_png(worked), "png")}" alt="">'
@@ -136,7 +137,8 @@ def _dot(worked: WorkedExample, say: Translator) -> str:
     return element("div", element("p", text(title)), bar_chart(bars, title), element("p", text(total)), details)
 
 
-def _division(worked: WorkedExample) -> str:
+def render_division(worked: WorkedExample) -> str:
+    """From the dot product and the norms to the cosine and the logit."""
     head = worked.head
     product = worked.image_norm * worked.text_norm
     lines = [
@@ -154,7 +156,8 @@ def _division(worked: WorkedExample) -> str:
     return element("div", *(element("p", element("code", text(line))) for line in lines), class_="formulas")
 
 
-def _check(worked: WorkedExample, say: Translator) -> str:
+def render_check(worked: WorkedExample, say: Translator) -> str:
+    """Whether that is the score the model itself gives."""
     check = worked.check
     values = {
         "ours": f"{check.ours:.6f}",
