@@ -70,6 +70,8 @@ def test_trees_of_other_programs_are_understood(tmp_path: Path) -> None:
     }
     assert found["Lora/style"].context_width == found["embeddings/tired"].context_width == 768
     assert found["loras/peft"].context_width == 2048
+    unused = {name for name, file in found.items() if file.problem and file.problem.key == "error.weights_not_used"}
+    assert unused == {"VAE/smooth", "embeddings/tired"}
     assert {name for name, file in found.items() if file.problem and file.problem.key == "error.weights_pickle"} == {
         "Stable-diffusion/old",
         "Lora/old",
