@@ -53,7 +53,8 @@ def test_what_is_here_comes_before_what_could_be(models: Models) -> None:
     assert "tiny" in here
     assert [entry["downloaded"] for entry in listed] == [True] * len(here) + [False] * len(others)
     assert others["stabilityai/sd-turbo"]["commercial_use"] == "not_allowed"
-    assert others["black-forest-labs/FLUX.1-schnell"]["loadable"] is False
+    assert others["black-forest-labs/FLUX.1-schnell"]["loadable"] is True
+    assert others["PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"]["loadable"] is False
     assert answer(models("--json")) == listed
 
     text = models("list", "--language", "en").stdout

@@ -39,7 +39,8 @@ def test_other_pipelines_are_listed_as_not_loadable() -> None:
     by_id = {model.id: model for model in KNOWN}
     assert by_id["CompVis/stable-diffusion-v1-4"].loadable
     assert by_id["openai/clip-vit-large-patch14"].loadable
-    assert not by_id["black-forest-labs/FLUX.1-schnell"].loadable
+    assert by_id["black-forest-labs/FLUX.1-schnell"].loadable
+    assert not by_id["PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"].loadable
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
@@ -157,7 +157,7 @@ def test_a_load_is_watched_and_cancelled_between_files(
             cancel.set()
 
     with (
-        mock.patch.object(loaders.AutoencoderKL, "from_pretrained", side_effect=AssertionError("not after a cancel")),
+        mock.patch.object(AutoencoderKL, "from_pretrained", side_effect=AssertionError("not after a cancel")),
         pytest.raises(JobCancelled),
         manager.use(key_of("tiny"), cancel=cancel, on_progress=watch),
     ):

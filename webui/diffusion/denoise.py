@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
+from webui.diffusion.capabilities import capabilities_of
 from webui.diffusion.generate import StepView, generate, resolved_request
 from webui.diffusion.interpolate import slerp
 from webui.diffusion.latents import predicted_x0
@@ -189,6 +190,8 @@ class _Loop:
     """One run of a sampler: its scheduler, its random numbers, and what the U-Net is told of the prompt."""
 
     def __init__(self, pipe: StableDiffusionPipeline, request: GenerateRequest) -> None:
+        if len(capabilities_of(pipe).text_encoders) != 1:
+            raise UserError("error.loop_not_for_model")
         self.pipe = pipe
         self.device = computing_device(pipe)
         self.guidance_scale = cast(float, request.guidance_scale)

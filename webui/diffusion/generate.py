@@ -1,34 +1,37 @@
-"""txt2img: the stock Stable Diffusion pipeline, with a way to watch and to stop it that does not change a pixel."""
+"""txt2img: a stock diffusers pipeline, with a way to watch and to stop it that does not change a pixel."""
 
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from webui.diffusion.capabilities import capabilities_of, unpacked
 from webui.diffusion.latents import predicted_x0
 from webui.diffusion.request import GenerateRequest, picture_seeds, with_fixed_seed
 from webui.diffusion.samplers import Sampler, build_scheduler, find_sampler
 from webui.runtime.catalog import USUAL_GUIDANCE_SCALE
 
 if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
     from webui.diffusion.recorder import BatchRecording, Recorder
 
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """One U-Net call, seen after guidance and before the scheduler's step.
+    """One call of the U-Net or transformer, seen after guidance and before the scheduler's step.
 
     `step` counts calls from 1 to `total` over one batch (Heun and DPM2 make two a step but for the last, PLMS one more
-    than its steps). `latents` is x_t and `model_output` the guided prediction, both (B, 4, H/8, W/8) on the model's
+    than its steps). `latents` is x_t and `model_output` the guided prediction, both (B, C, H/8, W/8) on the model's
     device; do not change them in place.
     """
 
@@ -106,12 +109,11 @@ def generate(
 
 def resolved_request(pipe: StableDiffusionPipeline, request: GenerateRequest) -> GenerateRequest:
     """The request with the model's own size and the usual guidance where none is given, and with a seed."""
-    sample_size = pipe.unet.config.sample_size
-    own_height, own_width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
+    own_height, own_width = capabilities_of(pipe).own_size
     return replace(
         with_fixed_seed(request),
-        width=request.width or own_width * pipe.vae_scale_factor,
-        height=request.height or own_height * pipe.vae_scale_factor,
+        width=request.width or own_width,
+        height=request.height or own_height,
         guidance_scale=USUAL_GUIDANCE_SCALE if request.guidance_scale is None else request.guidance_scale,
     )
 
@@ -133,10 +135,12 @@ def _draw_batch(
         recording = None
         if recorder is not None:
             recording = stack.enter_context(recorder.recording(pipe, request, scheduler, seeds))
-        _watch(scheduler, sampler, batch, on_step, cancel, recording)
+        size = cast(int, request.height), cast(int, request.width)
+        _watch(scheduler, sampler, batch, on_step, cancel, recording, lambda rows: unpacked(pipe, rows, *size))
         images = _with_scheduler(pipe, scheduler)(
             request.prompt,
-            negative_prompt=request.negative_prompt,
+            # None where nothing was written: SDXL then takes zeros, as it was trained with, instead of an empty prompt.
+            negative_prompt=request.negative_prompt or None,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance_scale,
             width=request.width,
@@ -151,8 +155,14 @@ def _draw_batch(
 
 def _with_scheduler(pipe: StableDiffusionPipeline, scheduler: Any) -> StableDiffusionPipeline:
     """A pipeline for one run over the same weights; `pipe` keeps its own scheduler and progress bar."""
+    known = inspect.signature(type(pipe).__init__).parameters
     parts = pipe.components | {"scheduler": scheduler, "safety_checker": None, "feature_extractor": None}
-    light = StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    # What a pipeline is made with beside its parts; no checker and no watermark, which would change pixels.
+    options = {name: value for name, value in pipe.config.items() if name in known and name not in pipe.components}
+    options |= {"requires_safety_checker": False, "add_watermarker": False}
+    light: StableDiffusionPipeline = type(pipe)(
+        **{name: value for name, value in (options | parts).items() if name in known}
+    )
     light.set_progress_bar_config(disable=True)
     return light
 
@@ -164,6 +174,7 @@ def _watch(
     on_step: Callable[[StepView], None] | None,
     cancel: threading.Event,
     recording: BatchRecording | None,
+    unpack: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
     """Let `on_step` see, and `cancel` end, each step of this scheduler, which belongs to one run.
 
@@ -181,7 +192,8 @@ def _watch(
             raise Stopped
         if on_step is not None or recording is not None:
             x0 = predicted_x0(scheduler, sampler.space, model_output, timestep, sample)
-            view = StepView(batch, calls, len(scheduler.timesteps), float(timestep), sample, model_output, x0)
+            shown = (unpack(sample), unpack(model_output), unpack(x0))
+            view = StepView(batch, calls, len(scheduler.timesteps), float(timestep), *shown)
             if recording is not None:
                 recording.step(view)
             if on_step is not None:

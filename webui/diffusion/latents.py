@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from webui.diffusion.capabilities import capabilities_of
+
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
@@ -34,7 +36,11 @@ def predicted_x0(
       x / (sigma^2 + 1) - v sigma / sqrt(sigma^2 + 1) (Karras et al. 2022; as EulerDiscreteScheduler.step).
     - "alpha" space, x = sqrt(a) x0 + sqrt(1 - a) eps: epsilon gives (x - sqrt(1 - a) eps) / sqrt(a); v gives
       sqrt(a) x - sqrt(1 - a) v (Salimans & Ho 2022, equation 11; as DDIMScheduler.step).
+    - "flow" space, x = (1 - sigma) x0 + sigma eps, the model predicts the velocity eps - x0: x - sigma v (Lipman et al.
+      2023; as FlowMatchEulerDiscreteScheduler.step).
     """
+    if space == "flow":
+        return sample - noise_level(scheduler, timestep) * model_output
     of_sample, of_output = _x0_weights(scheduler.config.prediction_type, space, noise_level(scheduler, timestep))
     return of_sample * sample + of_output * model_output
 
@@ -77,15 +83,15 @@ def noise_level(scheduler: Any, timestep: torch.Tensor | float) -> float:
 class LatentRGB:
     """An approximation of a VAE's decoder by a linear map from latent channels to colour; for previews only.
 
-    `factors` is (5, 3) float32: one row a latent channel and a last row for the constant. `r_squared` is the share of
-    the colours' variance that the map explains on the chart it was fitted to.
+    `factors` is (C + 1, 3) float32: one row a latent channel and a last row for the constant. `r_squared` is the share
+    of the colours' variance that the map explains on the chart it was fitted to.
     """
 
     factors: np.ndarray
     r_squared: float
 
     def image(self, latents: torch.Tensor) -> tuple[Image.Image, ...]:
-        """One RGB picture of (W/8, H/8) pixels for each of the (B, 4, H/8, W/8) latents (scaled as in the pipeline)."""
+        """One RGB picture of (W/8, H/8) pixels for each of the (B, C, H/8, W/8) latents (scaled as in the pipeline)."""
         channels = latents.detach().float().cpu().numpy().transpose(0, 2, 3, 1)
         colours = channels @ self.factors[:-1] + self.factors[-1]
         return tuple(Image.fromarray(picture) for picture in np.clip(colours * 255.0 + 0.5, 0, 255).astype(np.uint8))
@@ -110,7 +116,8 @@ def fit_latent_rgb(pipe: StableDiffusionPipeline) -> LatentRGB:
     # Where offloading moves the VAE about, `vae.device` is where it rests, not where it computes.
     device = pipe._execution_device  # noqa: SLF001
     pixels = torch.from_numpy(chart).permute(2, 0, 1)[None].to(device, vae.dtype) * 2 - 1
-    latents = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
+    can = capabilities_of(pipe)
+    latents = (vae.encode(pixels).latent_dist.mode() - can.shift) * can.scale
     height, width = latents.shape[-2:]
     wanted = chart.reshape(height, CHART_SIDE // height, width, CHART_SIDE // width, 3).mean(axis=(1, 3)).reshape(-1, 3)
     channels = latents[0].float().cpu().numpy().reshape(latents.shape[1], -1).T

@@ -48,17 +48,19 @@ class PromptTokenizers:
         self._tokenizers: dict[tuple[Path, str], Tokenizer] = {}
         self._lock = threading.Lock()
 
-    def count(self, model_folder: Path, revision: str, prompt: str) -> TokenCount:
+    def count(
+        self, model_folder: Path, revision: str, prompt: str, tokenizer: str = "tokenizer", limit: int = TOKEN_LIMIT
+    ) -> TokenCount:
         """The tokens of `prompt` for the txt2img model in `model_folder`, or in the single file of that name.
 
-        Raises UserError for a broken tokenizer.
+        `tokenizer` is the pipeline's part that counts, `limit` its window. Raises UserError for a broken tokenizer.
         """
         with self._lock:
-            key = (model_folder, revision)
+            key = (model_folder / tokenizer, revision)
             if key not in self._tokenizers:
-                self._tokenizers[key] = _tokenizer_of(model_folder)
-            tokenizer = self._tokenizers[key]
-        return count_tokens(tokenizer, prompt)
+                self._tokenizers[key] = _tokenizer_of(model_folder, tokenizer)
+            found = self._tokenizers[key]
+        return count_tokens(found, prompt, limit)
 
 
 def count_tokens(tokenizer: Tokenizer, prompt: str, limit: int = TOKEN_LIMIT) -> TokenCount:
@@ -85,10 +87,23 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         raise UserError("error.model_file_broken", file=str(folder), reason=reason) from error
 
 
-def _tokenizer_of(model: Path) -> Tokenizer:
+def _tokenizer_of(model: Path, name: str) -> Tokenizer:
     if model.is_file():
         return _clip_tokenizer(*read_clip_vocabulary(), {})
-    return read_tokenizer(model / "tokenizer")
+    if name == "tokenizer":
+        return read_tokenizer(model / name)
+    return _read_whole_tokenizer(model / name / "tokenizer.json")
+
+
+def _read_whole_tokenizer(path: Path) -> Tokenizer:
+    """T5's, which its file describes completely."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more special
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError("error.model_file_broken", file=str(path), reason=reason) from error
 
 
 def _read_tokenizer_json(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -302,6 +302,8 @@ class BatchRecording:
 
     def _header(self, picture: int) -> TraceHeader:
         assert self._prompt_embeds is not None  # noqa: S101 - there was a call
+        space = self._sampler.space
+        assert space != "flow"  # noqa: S101 - no model trained by flow matching has cross-attention
         request, (height, width) = self._request, self._latent_size
         positions, embedding = self._prompt_embeds.shape
         channels = int(self._rows.latents[0].shape[1])
@@ -310,7 +312,7 @@ class BatchRecording:
             request=request,
             seed=self._seeds[picture],
             model_title=self._recorder.model_title or request.model,
-            space=self._sampler.space,
+            space=space,
             prediction_type=self._scheduler.config.prediction_type,
             tokens=self._tokens,
             words=self._words,

@@ -1,7 +1,7 @@
 """The samplers, under the names that people know from AUTOMATIC1111's web UI; the table needs no torch.
 
-Left out: "LMS" (needs scipy), "DPM++ SDE" (needs torchsde), and those made for distilled (LCM, TCD), EDM-preconditioned
-or flow-matching models, which draw noise with a Stable Diffusion 1.x U-Net.
+Left out: "LMS" (needs scipy), "DPM++ SDE" (needs torchsde), and those for distilled (LCM, TCD) or EDM-preconditioned
+models, which draw noise with a Stable Diffusion 1.x U-Net. Models trained by flow matching have a table of their own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from webui.errors import UserError
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-Space = Literal["alpha", "sigma"]
+Space = Literal["alpha", "sigma", "flow"]
 
 _TRAINED_WITH: Final = (
     "num_train_timesteps",
@@ -37,7 +37,8 @@ class Sampler:
 
     `scheduler` is a diffusers class name and `overrides` its options beside what the model was trained with. `name`
     splits into A1111's two infotext fields, `method` ("DPM++ 2M") and `schedule` ("Karras", or None). `space` is the
-    scaling of the latents it works on: "alpha" is x = sqrt(a) x0 + sqrt(1 - a) eps, "sigma" is x = x0 + sigma eps.
+    scaling of the latents it works on: "alpha" is x = sqrt(a) x0 + sqrt(1 - a) eps, "sigma" is x = x0 + sigma eps,
+    "flow" is x = (1 - sigma) x0 + sigma eps.
     `calls_per_step` is the number of U-Net calls a step costs, but for the last.
     """
 
@@ -97,12 +98,34 @@ SAMPLERS: Final[Mapping[str, Sampler]] = _table()
 """All samplers by name, in the order in which a menu shows them."""
 
 
+FLOW_SAMPLERS: Final[Mapping[str, Sampler]] = MappingProxyType(
+    {"Flow Euler": Sampler("Flow Euler", None, "FlowMatchEulerDiscreteScheduler", MappingProxyType({}), "flow")}
+)
+"""The samplers of models that were trained by flow matching (Stable Diffusion 3, FLUX): the models' own."""
+
+ALL_SAMPLERS: Final[Mapping[str, Sampler]] = MappingProxyType({**SAMPLERS, **FLOW_SAMPLERS})
+
+
+def samplers_for(*, flow: bool) -> Mapping[str, Sampler]:
+    """The samplers that draw with a model, by whether flow matching trained it."""
+    return FLOW_SAMPLERS if flow else SAMPLERS
+
+
 def find_sampler(name: str) -> Sampler:
     """The sampler of that name; raises UserError that names those there are."""
     try:
-        return SAMPLERS[name]
+        return ALL_SAMPLERS[name]
     except KeyError:
-        raise UserError("error.unknown_sampler", name=name, known=", ".join(SAMPLERS)) from None
+        raise UserError("error.unknown_sampler", name=name, known=", ".join(ALL_SAMPLERS)) from None
+
+
+def check_sampler(name: str, model: str, *, flow: bool) -> None:
+    """Raise UserError unless the sampler is there and is one of this model's."""
+    find_sampler(name)
+    known = samplers_for(flow=flow)
+    if name not in known:
+        key = "error.sampler_not_for_flow" if flow else "error.sampler_for_flow_only"
+        raise UserError(key, name=name, model=model, known=", ".join(known))
 
 
 def sampler_from_infotext(method: str, schedule: str | None = None) -> str | None:
@@ -117,7 +140,7 @@ def sampler_from_infotext(method: str, schedule: str | None = None) -> str | Non
     elif wanted in ("uniform", "normal"):
         wanted = ""
     name = f"{method.strip()} {wanted}".strip().casefold()
-    return next((known for known in SAMPLERS if known.casefold() == name), None)
+    return next((known for known in ALL_SAMPLERS if known.casefold() == name), None)
 
 
 def build_scheduler(name: str, config: Mapping[str, Any]) -> SchedulerMixin:
@@ -131,6 +154,9 @@ def build_scheduler(name: str, config: Mapping[str, Any]) -> SchedulerMixin:
 
     sampler = find_sampler(name)
     scheduler_class = getattr(diffusers, sampler.scheduler)
+    if sampler.space == "flow":  # the model's own, with the shift of noise levels that belongs to it
+        own: SchedulerMixin = scheduler_class.from_config(config)
+        return own
     known = inspect.signature(scheduler_class.__init__).parameters
     trained = {option: config[option] for option in _TRAINED_WITH if option in config and option in known}
     # Only "leading" steps use the offset, but the pipeline warns of any other than Stable Diffusion's.

@@ -212,8 +212,21 @@ class CreatePage(Page):
         )
         form.model.input(
             self._choose_model,
+<<<<<<< HEAD
             inputs=[form.prompt, form.model],
             outputs=[form.width, form.height, form.guidance_scale, self.tokens, self.about_model, self.suggestions],
+=======
+            inputs=[form.prompt, form.model, form.sampler],
+            outputs=[
+                form.sampler,
+                form.guidance_scale,
+                form.width,
+                form.height,
+                self.tokens,
+                self.about_model,
+                self.suggestions,
+            ],  # fmt: skip
+>>>>>>> f90a74d (Offer each model's own samplers on the page, and set the guidance with the size: choosing a model wrote to a field that was not among the event's outputs)
             **QUIET,
         )
         loras = self.loras
@@ -282,11 +295,14 @@ class CreatePage(Page):
     def _count(self, prompt: str, model: str | None, request: gr.Request) -> str:
         return self._tokens_of(prompt, model, self.readers.translator(request))
 
-    def _choose_model(self, prompt: str, model: str | None, request: gr.Request) -> Updates:
-        """A model was chosen: what is known of it, its own size, and how its tokenizer counts."""
+    def _choose_model(self, prompt: str, model: str | None, sampler: str | None, request: gr.Request) -> Updates:
+        """A model was chosen: what is known of it, its samplers, its own size, and how its tokenizer counts."""
         entry = self._entry(model)
         own = {} if entry is None else form_parts.own_settings(entry)
-        return self.form.filled(own) | self._beside_form(prompt, model, self.readers.translator(request))
+        offered: Updates = {} if entry is None else {self.form.sampler: form_parts.offered_samplers(entry, sampler)}
+        return merged(
+            self.form.filled(own), offered, self._beside_form(prompt, model, self.readers.translator(request))
+        )
 
     def _read_picture(self, file: Mapping[str, Any], request: gr.Request) -> Updates:
         """A picture was dropped on the page, or chosen."""

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.blocks import Block
 
 from webui.diffusion.request import RANDOM_SEED, GenerateLimits, GenerateRequest
-from webui.diffusion.samplers import SAMPLERS
+from webui.diffusion.samplers import ALL_SAMPLERS, samplers_for
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.localize import Localizer, Updates
@@ -77,6 +77,13 @@ def own_settings(entry: CatalogEntry) -> dict[str, Any]:
         "height": entry.default_height,
         "guidance_scale": entry.guidance_scale,
     }
+
+
+def offered_samplers(entry: CatalogEntry, chosen: str | None) -> Any:
+    """The update of the sampler list that goes with a model; `chosen` stays where the model has it."""
+    names = list(samplers_for(flow=entry.kind.flow))
+    usual = next((name for name in (chosen, GenerateRequest("").sampler) if name in names), names[0])
+    return gr.update(choices=names, value=usual)
 
 
 def suggestion_samples(translator: Translator) -> list[list[str]]:
@@ -182,7 +189,7 @@ def build_sampling(
     model = build_model_list(page, catalog, TXT2IMG, first=defaults.model, elem_id="model")
     about = gr.HTML(apply_default_css=False, elem_id="about-model")
     sampler = page.make(
-        gr.Dropdown, {"label": "create.sampler"}, choices=list(SAMPLERS), value=defaults.sampler, elem_id="sampler"
+        gr.Dropdown, {"label": "create.sampler"}, choices=list(ALL_SAMPLERS), value=defaults.sampler, elem_id="sampler"
     )
     steps = page.make(
         gr.Slider,

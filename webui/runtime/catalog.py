@@ -17,6 +17,7 @@ from webui.runtime import safety
 from webui.runtime.checkpoint_family import CheckpointFamily, FileKind
 from webui.runtime.folders import card_licence, folders_in, measure
 from webui.runtime.hub_cache import cached_models, hub_cache_dir, name_of
+from webui.runtime.pipelines import STABLE_DIFFUSION, PipelineKind
 from webui.runtime.weight_files import WeightFile, WeightFiles
 from webui.settings import Settings, bundled_models_dir
 
@@ -46,6 +47,8 @@ _TASKS: Final = {
     **dict.fromkeys(safety.BART_CLASSES, BART),
 }
 """The task of a model_type in config.json."""
+
+_DEFAULT_CELLS: Final = 128
 
 SUITE_FILE: Final = "suite.json"
 """Lies in a folder with several models that belong together."""
@@ -79,7 +82,8 @@ class CatalogEntry:
     at, and every size must be a multiple of `size_multiple` (the VAE's factor); all three are 0 for other tasks.
     `guidance_scale` is what it draws best with. `problem` says why the model cannot be used; None for a good one.
     `languages` are the prompt languages its card names, empty when it names none. `hub` is True for what lies in the
-    Hugging Face cache. `family` is told for single-file checkpoints, whose `source` is the file.
+    Hugging Face cache. `family` is told for single-file checkpoints, whose `source` is the file. `kind` is what
+    a txt2img model is made of and can do.
     """
 
     id: str
@@ -99,6 +103,7 @@ class CatalogEntry:
     problem: UserError | None = None
     hub: bool = False
     family: CheckpointFamily | None = None
+    kind: PipelineKind = STABLE_DIFFUSION
 
     def key(self, dtype: str | None = None) -> ModelKey:
         """What to ask the manager for; raises the entry's problem if it has one."""
@@ -278,8 +283,17 @@ def _describe(listing: _Listing, size: int, revision: str) -> CatalogEntry:
         _CHECKS[listing.task](listing.folder, (listing.root,))
         if listing.task != TXT2IMG:
             return entry
-        width, height, multiple = _picture_size(listing.folder)
-        return replace(entry, default_width=width, default_height=height, size_multiple=multiple)
+        kind = safety.pipeline_kind(listing.folder)
+        width, height, multiple = _picture_size(listing.folder, kind)
+        named = listing.guidance_scale != USUAL_GUIDANCE_SCALE
+        return replace(
+            entry,
+            default_width=width,
+            default_height=height,
+            size_multiple=multiple,
+            kind=kind,
+            guidance_scale=listing.guidance_scale if named else kind.guidance_scale,
+        )
     except UserError as problem:
         return replace(entry, problem=problem)
 
@@ -302,21 +316,23 @@ def _file_entry(file: WeightFile) -> CatalogEntry:
     )
 
 
-def _picture_size(folder: Path) -> tuple[int, int, int]:
-    """The width, height and their multiple in pixels: the U-Net's sample_size times the VAE's factor.
+def _picture_size(folder: Path, kind: PipelineKind) -> tuple[int, int, int]:
+    """The width, height and their multiple in pixels: the denoiser's sample_size times the VAE's factor.
 
-    The factor is 2 for each of the VAE's blocks but the last, as `StableDiffusionPipeline.vae_scale_factor` has it.
+    The factor is 2 for each of the VAE's blocks but the last, as the pipelines' `vae_scale_factor` has it. A
+    transformer takes patches of latents; one whose patches come as rows has no size of its own, and diffusers draws
+    128 cells.
     """
-    unet_file, vae_file = folder / "unet" / "config.json", folder / "vae" / "config.json"
+    denoiser_file, vae_file = folder / kind.denoiser / "config.json", folder / "vae" / "config.json"
     blocks = safety.read_json(vae_file).get("block_out_channels")
     if not isinstance(blocks, list) or not 1 <= len(blocks) <= 8:
         raise UserError("error.model_file_broken", file=str(vae_file), reason="no block_out_channels")
     factor = 2 ** (len(blocks) - 1)
-    sample = safety.read_json(unet_file).get("sample_size")
+    sample = safety.read_json(denoiser_file).get("sample_size", _DEFAULT_CELLS if kind.embedded_guidance else None)
     height, width = sample if isinstance(sample, list) and len(sample) == 2 else (sample, sample)
     if not isinstance(height, int) or not isinstance(width, int) or min(height, width) < 1:
-        raise UserError("error.model_file_broken", file=str(unet_file), reason="no sample_size")
-    return width * factor, height * factor, factor
+        raise UserError("error.model_file_broken", file=str(denoiser_file), reason="no sample_size")
+    return width * factor, height * factor, factor * kind.patch
 
 
 def _task_of(folder: Path) -> str | None:

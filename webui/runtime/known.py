@@ -9,8 +9,8 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from webui.runtime import safety
 from webui.runtime.catalog import TXT2IMG
+from webui.runtime.pipelines import PIPELINES
 
 _FILE: Final = "catalog.toml"
 
@@ -57,7 +57,7 @@ class KnownModel(BaseModel):
     @property
     def loadable(self) -> bool:
         """Whether this version can load it: other pipelines are listed for what is known of them, not offered."""
-        return self.task != TXT2IMG or self.pipeline == safety.PIPELINE_CLASS
+        return self.task != TXT2IMG or self.pipeline in PIPELINES
 
 
 def known_models() -> tuple[KnownModel, ...]:

@@ -14,15 +14,13 @@ from typing import Any, Final
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, SchedulerMixin, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import SchedulerMixin, StableDiffusionPipeline
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoTokenizer,
     CLIPImageProcessorPil,
     CLIPProcessor,
-    CLIPTextConfig,
-    CLIPTextModel,
     CLIPTokenizer,
     ViTConfig,
     ViTForImageClassification,
@@ -34,11 +32,13 @@ from webui.runtime import memory, safety
 from webui.runtime.catalog import BART, CLIP, T5, TXT2IMG, VIT
 from webui.runtime.contrastive import kind_of, load_siglip_processor
 from webui.runtime.parts import Part
+from webui.runtime.pipelines import STABLE_DIFFUSION
 from webui.runtime.shared_tokenizer import share
 from webui.runtime.single_file import build_scheduler_for, checkpoint_parts, family_of, load_clip_tokenizer
 from webui.runtime.weight_files import check_checkpoint
 
 LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
+_NO_CHECKER: Final = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 _LOCAL_WEIGHTS: Final = {**LOCAL, "use_safetensors": True, "output_loading_info": True}
 
 _LIBRARY_COMPLAINTS: Final = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
@@ -133,34 +133,43 @@ def _check_stable_diffusion(source: Path, roots: Sequence[Path]) -> None:
 
 
 def _stable_diffusion_parts(folder: Path) -> tuple[Part, ...]:
-    """Text encoder, U-Net and VAE, loaded class by class: what the pipeline's own from_pretrained does, in steps."""
+    """Text encoders, denoiser and VAE, loaded class by class: as the pipeline's own from_pretrained, but in steps."""
     if folder.is_file():
         return checkpoint_parts(folder)
-    return (
-        _transformers_part("text_encoder", folder / "text_encoder", CLIPTextModel, CLIPTextConfig),
-        _diffusers_part("unet", folder / "unet", UNet2DConditionModel),
-        _diffusers_part("vae", folder / "vae", AutoencoderKL),
-    )
+    index = safety.read_json(folder / "model_index.json")
+    return tuple(_pipeline_part(name, folder / name, index[name]) for name in safety.pipeline_kind(folder).weights)
 
 
-def _assemble_stable_diffusion(folder: Path, modules: Mapping[str, nn.Module]) -> StableDiffusionPipeline:
-    text_encoder: Any = modules["text_encoder"]
-    unet: Any = modules["unet"]
+def _pipeline_part(name: str, folder: Path, named: Sequence[str]) -> Part:
+    """`named` are library and class, as `safety.check_model_index` has let them through."""
+    library, class_name = named
+    if library == "diffusers":
+        return _diffusers_part(name, folder, getattr(diffusers, class_name))
+    model_class = getattr(transformers, class_name)
+    return _transformers_part(name, folder, model_class, model_class.config_class)
+
+
+def _assemble_stable_diffusion(folder: Path, modules: Mapping[str, nn.Module]) -> Any:
+    """The pipeline over `modules`: a `StableDiffusionPipeline`, or what model_index.json names."""
     if folder.is_file():
-        tokenizer, scheduler = load_clip_tokenizer(family_of(folder)), build_scheduler_for(folder, unet)
-    else:
-        tokenizer = _load_tokenizer(folder / "tokenizer", text_encoder.config.vocab_size)
-        scheduler = _load_scheduler(folder)
-    pipeline = StableDiffusionPipeline(
-        vae=modules["vae"],
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+        tokenizer, scheduler = load_clip_tokenizer(family_of(folder)), build_scheduler_for(folder, modules["unet"])
+        return _silent(StableDiffusionPipeline(**modules, tokenizer=tokenizer, scheduler=scheduler, **_NO_CHECKER))
+    kind = safety.pipeline_kind(folder)
+    options: dict[str, Any] = {name: None for name in kind.optional if name not in kind.parts}
+    for name in kind.tokenizers:
+        encoder: Any = modules[name.replace("tokenizer", "text_encoder")]
+        load = _load_any_tokenizer if kind.parts[name][1].startswith("T5") else _load_tokenizer
+        options[name] = load(folder / name, encoder.config.vocab_size)
+    if kind.name == STABLE_DIFFUSION.name:
+        options |= _NO_CHECKER
+    elif kind.name == "StableDiffusionXLPipeline":
+        index = safety.read_json(folder / "model_index.json")
+        zeros = index.get("force_zeros_for_empty_prompt", True) is not False
+        options |= {"force_zeros_for_empty_prompt": zeros, "add_watermarker": False}
+    return _silent(getattr(diffusers, kind.name)(**modules, scheduler=_load_scheduler(folder), **options))
+
+
+def _silent(pipeline: Any) -> Any:
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -212,13 +221,7 @@ def _rewriter_parts(folder: Path) -> tuple[Part, ...]:
 
 def _assemble_rewriter(folder: Path, modules: Mapping[str, nn.Module]) -> RewriterModel:
     model: Any = modules["model"]
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
-    except _LIBRARY_COMPLAINTS as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError("error.model_file_broken", file=str(folder), reason=reason) from error
-    safety.check_padded_vocabulary(folder, len(tokenizer), model.config.vocab_size)
-    return RewriterModel(model, share(tokenizer))
+    return RewriterModel(model, _load_any_tokenizer(folder, model.config.vocab_size))
 
 
 def _diffusers_part(name: str, folder: Path, model_class: Any) -> Part:
@@ -269,6 +272,16 @@ def _load_tokenizer(folder: Path, vocab_size: int) -> CLIPTokenizer:
     return share(tokenizer)
 
 
+def _load_any_tokenizer(folder: Path, vocab_size: int) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+    except _LIBRARY_COMPLAINTS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError("error.model_file_broken", file=str(folder), reason=reason) from error
+    safety.check_padded_vocabulary(folder, len(tokenizer), vocab_size)
+    return share(tokenizer)
+
+
 def _load_scheduler(folder: Path) -> SchedulerMixin:
     name = safety.read_json(folder / "model_index.json")["scheduler"][1]
     scheduler_class = getattr(diffusers, name, None)
@@ -291,7 +304,7 @@ _STABLE_DIFFUSION: Final = Family(
     check=_check_stable_diffusion,
     parts=_stable_diffusion_parts,
     assemble=_assemble_stable_diffusion,
-    shareable=("text_encoder", "unet", "vae"),
+    shareable=("text_encoder", "text_encoder_2", "text_encoder_3", "unet", "transformer", "vae"),
     save_memory=_slice_and_tile,
     restore=_unslice,
 )

@@ -127,7 +127,7 @@ def _write_part(part: FullSizePart, folder: Path, generator: torch.Generator) ->
         for name, shape in shapes.items():
             tensor = torch.empty(shape)
             fill_randomly(tensor, name, generator)
-            file.write(memoryview(tensor.numpy().reshape(-1)).cast("B"))
+            file.write(tensor.numpy().tobytes())
 
 
 def _write_header(file: BinaryIO, shapes: Mapping[str, torch.Size]) -> None:

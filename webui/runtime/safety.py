@@ -10,11 +10,12 @@ import json
 import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from webui.errors import UserError
+from webui.runtime.pipelines import PIPELINES, PipelineKind
 
 MAX_JSON_BYTES: Final = 64 * 2**20
 """Larger than any tokenizer.json in use; a bigger file is not read."""
@@ -31,21 +32,15 @@ T5_CLASSES: Final[Mapping[str, str]] = {"t5": "T5ForConditionalGeneration", "mt5
 BART_CLASSES: Final[Mapping[str, str]] = {"bart": "BartForConditionalGeneration"}
 """The model_type in config.json, and the one class that is built from it."""
 
-PIPELINE_CLASS: Final = "StableDiffusionPipeline"
-
-_PIPELINE_PARTS: Final[Mapping[str, tuple[str, str]]] = {
-    "vae": ("diffusers", r"AutoencoderKL"),
-    "text_encoder": ("transformers", r"CLIPTextModel"),
-    "tokenizer": ("transformers", r"CLIPTokenizer(Fast)?"),
-    "unet": ("diffusers", r"UNet2DConditionModel"),
-    "scheduler": ("diffusers", r"[A-Z]\w*Scheduler"),
-}
 UNUSED_PARTS: Final[Mapping[str, tuple[str, str]]] = {
     "safety_checker": ("stable_diffusion", r"StableDiffusionSafetyChecker"),
     "feature_extractor": ("transformers", r"CLIP(ImageProcessor(Fast|Pil)?|FeatureExtractor)"),
     "image_encoder": ("transformers", r"CLIPVisionModelWithProjection"),
 }
 """Parts that a pipeline may name and that are never read: no safety checker runs here, and no picture is put in."""
+
+_NOTHING: Final = [None, None]
+"""How model_index.json says that a part is left out."""
 
 _PADDED_TO: Final = 128
 
@@ -146,14 +141,28 @@ def check_weights(weights: Weights, roots: Sequence[Path]) -> None:
 
 
 def check_pipeline_folder(folder: Path, roots: Sequence[Path]) -> None:
-    """Raise UserError unless `folder` is a StableDiffusionPipeline of the classes known here, with all its files."""
-    index = folder / "model_index.json"
-    check_model_index(index, read_json(index))
-    _check_model_part(folder / "text_encoder", TRANSFORMERS_STEM, roots)
-    _check_model_part(folder / "unet", DIFFUSERS_STEM, roots)
-    _check_model_part(folder / "vae", DIFFUSERS_STEM, roots)
+    """Raise UserError unless `folder` is a pipeline of the classes known here, with all its files."""
+    kind = pipeline_kind(folder)
+    for part in kind.weights:
+        _check_model_part(folder / part, TRANSFORMERS_STEM if "encoder" in part else DIFFUSERS_STEM, roots)
     _check_files(folder, ("scheduler/scheduler_config.json",), roots)
-    _check_tokenizer_files(folder / "tokenizer", roots)
+    for tokenizer in kind.tokenizers:
+        if kind.parts[tokenizer][1].startswith("T5"):
+            _check_files(folder / tokenizer, ("tokenizer.json",), roots)
+        else:
+            _check_tokenizer_files(folder / tokenizer, roots)
+
+
+def pipeline_kind(folder: Path) -> PipelineKind:
+    """What the pipeline in `folder` is made of, without the parts that it leaves out.
+
+    Raises UserError for a model_index.json that names something else than what is known here.
+    """
+    index = read_json(folder / "model_index.json")
+    check_model_index(folder / "model_index.json", index)
+    kind = PIPELINES[index["_class_name"]]
+    left_out = {name for name in kind.optional if index.get(name, _NOTHING) == _NOTHING}
+    return replace(kind, parts={name: part for name, part in kind.parts.items() if name not in left_out})
 
 
 def check_clip_folder(folder: Path, roots: Sequence[Path]) -> None:
@@ -217,14 +226,15 @@ def check_model_index(path: Path, index: Mapping[str, Any]) -> None:
     this refuses the rest (any class of any installed library) before diffusers is asked.
     """
     pipeline = index.get("_class_name")
-    if pipeline != PIPELINE_CLASS:
+    kind = PIPELINES.get(pipeline) if isinstance(pipeline, str) else None
+    if kind is None:
         raise UserError("error.model_not_supported", file=str(path), name=str(pipeline))
-    for name in _PIPELINE_PARTS:
-        if name not in index:
+    for name in kind.parts:
+        if name not in index and name not in kind.optional:
             raise UserError("error.model_file_broken", file=str(path), reason=f"no {name}")
     for name, value in index.items():
         if isinstance(value, list):
-            _check_part_class(path, name, value)
+            _check_part_class(path, kind, name, value)
 
 
 def check_vocabulary(tokenizer_folder: Path, tokens: int, vocab_size: int) -> None:
@@ -242,9 +252,9 @@ def check_padded_vocabulary(tokenizer_folder: Path, tokens: int, vocab_size: int
         raise UserError("error.tokenizer_mismatch", folder=str(tokenizer_folder), tokens=tokens, vocabulary=vocab_size)
 
 
-def _check_part_class(path: Path, name: str, value: Sequence[object]) -> None:
-    expected = _PIPELINE_PARTS.get(name) or UNUSED_PARTS.get(name)
-    if list(value) == [None, None] and name in UNUSED_PARTS:
+def _check_part_class(path: Path, kind: PipelineKind, name: str, value: Sequence[object]) -> None:
+    expected = kind.parts.get(name) or UNUSED_PARTS.get(name)
+    if list(value) == _NOTHING and (name in UNUSED_PARTS or name in kind.optional):
         return
     if expected is None or len(value) != 2 or value[0] != expected[0] or not re.fullmatch(expected[1], str(value[1])):
         named = ".".join(str(part) for part in value)

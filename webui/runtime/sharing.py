@@ -22,12 +22,15 @@ def share_modules(
 ) -> dict[str, nn.Module]:
     """`modules` with each shareable one replaced by its equal from the `loaded` models (name to module), if any.
 
-    `shareable` names are "part" or "part.attribute"; the attribute of a part is replaced in place.
+    `shareable` names are "part" or "part.attribute"; the attribute of a part is replaced in place. A part that this
+    model does not have is passed over.
     """
     candidates = [module for others in loaded for module in others.values()]
     result = dict(modules)
     for name in shareable:
         part, _, attribute = name.partition(".")
+        if part not in result:
+            continue
         own = result[part] if not attribute else getattr(result[part], attribute)
         equal = next((module for module in candidates if same_module(own, module)), None)
         if equal is None:
@@ -44,6 +47,8 @@ def shareable_modules(modules: Mapping[str, nn.Module], shareable: Iterable[str]
     found: dict[str, nn.Module] = {}
     for name in shareable:
         part, _, attribute = name.partition(".")
+        if part not in modules:
+            continue
         found[name] = getattr(modules[part], attribute) if attribute else modules[part]
     return found
 

@@ -94,6 +94,9 @@ def prepare_trace(studio: Studio, request: TraceRequest) -> TraceRequest:
     asked = request.generate
     if (asked.batch_size, asked.batch_count) != (1, 1):
         raise UserError("error.trace_one_picture")
+    entry = studio.catalog.find(asked.model, TXT2IMG)
+    if not entry.kind.word_maps:
+        raise UserError("error.no_word_maps", model=entry.title)
     return replace(request, generate=prepare_request(studio, asked))
 
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Final, cast
 from webui.diffusion.lora_tags import split_loras
 from webui.diffusion.prompt import TokenCount
 from webui.diffusion.request import GenerateRequest, check_request, check_size, with_fixed_seed
-from webui.diffusion.samplers import find_sampler
+from webui.diffusion.samplers import check_sampler
+from webui.errors import UserError
 from webui.hooks import BeforeGenerate, ImageSaved, StepDone
 from webui.runtime.catalog import TXT2IMG, ModelKey
 from webui.runtime.jobs import JobCancelled, JobContext
+from webui.runtime.pipelines import STABLE_DIFFUSION
 from webui.store.gallery import SavedPicture
 from webui.store.infotext import format_infotext
 from webui.studio import Studio
@@ -75,8 +77,10 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
     limits = studio.settings.limits
     check_request(request, limits)
     request = with_loras_apart(studio, request)
-    find_sampler(request.sampler)
     entry = studio.catalog.find(request.model, TXT2IMG)
+    check_sampler(request.sampler, entry.title, flow=entry.kind.flow)
+    if entry.kind.embedded_guidance and request.negative_prompt.strip():
+        raise UserError("error.no_negative_prompt", model=entry.title)
     width, height = request.width or entry.default_width, request.height or entry.default_height
     check_size(width, height, entry.size_multiple, limits)
     if wants_translation(request):
@@ -94,7 +98,10 @@ def count_prompt_tokens(studio: Studio, model: str, prompt: str) -> TokenCount:
     """How much of the txt2img model's window `prompt` takes, LoRA tags aside; loads no weights. Raises UserError."""
     prompt, _ = split_loras(prompt)
     entry = studio.catalog.find(model, TXT2IMG)
-    return studio.tokenizers.count(entry.source, entry.revision, prompt)
+    tokenizer, limit = entry.kind.counted
+    if tokenizer not in entry.kind.parts:  # left out of this model: CLIP's window is what there is
+        tokenizer, limit = STABLE_DIFFUSION.counted
+    return studio.tokenizers.count(entry.source, entry.revision, prompt, tokenizer, limit)
 
 
 def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext) -> DrawnPictures:

@@ -1,0 +1,185 @@
+"""Every family of txt2img models, from its folder through catalogue, manager and tasks, beside the stock pipeline."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+
+from tests.tiny_families import FAMILIES, save_families
+from webui.diffusion.capabilities import capabilities_of
+from webui.diffusion.generate import StepView, generate
+from webui.diffusion.request import GenerateRequest
+from webui.diffusion.samplers import find_sampler
+from webui.diffusion.wordmaps import word_map
+from webui.errors import UserError
+from webui.runtime.catalog import TXT2IMG
+from webui.runtime.jobs import JobContext, Published
+from webui.settings import Settings
+from webui.store.infotext import parse_infotext, read_infotext
+from webui.studio import Studio, open_studio
+from webui.tasks.inside import TraceRequest, prepare_trace, record_run
+from webui.tasks.txt2img import PreviewFrame, count_prompt_tokens, draw_pictures, prepare_request
+
+SAMPLER = {name: "Flow Euler" if name in ("sd3", "flux") else "Euler" for name in FAMILIES}
+REQUESTS = {
+    name: GenerateRequest("a cat", model=name, sampler=SAMPLER[name], steps=3, seed=7, width=24, height=16)
+    for name in FAMILIES
+} | {"turbo": GenerateRequest("a cat", model="turbo", sampler="Euler", steps=1, seed=7, guidance_scale=0.0)}
+WITH_A_UNET = ("sd1", "sd2", "turbo", "xl")
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    folder = tmp_path_factory.mktemp("families")
+    save_families(folder / "models")
+    opened = open_studio(Settings(data_dir=folder))
+    yield opened
+    opened.close()
+
+
+def context(heard: list[Any] | None = None, cancelled: threading.Event | None = None) -> JobContext:
+    def hear(event: Any, _kept: bool) -> None:
+        if heard is not None and isinstance(event, Published):
+            heard.append(event.value)
+
+    return JobContext("cpu", cancelled or threading.Event(), hear)
+
+
+def stock_picture(studio: Studio, request: GenerateRequest, **left_out: None) -> np.ndarray:
+    """What a reader of diffusers' documentation would write."""
+    pipe: Any = DiffusionPipeline.from_pretrained(
+        studio.settings.models_dir / request.model, local_files_only=True, **left_out
+    )
+    pipe.set_progress_bar_config(disable=True)
+    sampler = find_sampler(request.sampler)
+    if sampler.space != "flow":
+        scheduler_class = getattr(diffusers, sampler.scheduler)
+        pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config, **sampler.overrides)
+    options = {"negative_prompt": request.negative_prompt} if request.negative_prompt else {}
+    image = pipe(
+        request.prompt, num_inference_steps=request.steps, guidance_scale=request.guidance_scale, width=request.width,
+        height=request.height, generator=[torch.Generator().manual_seed(request.seed)], **options,
+    ).images[0]  # fmt: skip
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_draws_what_the_stock_pipeline_draws_and_shows_it_taking_shape(name: str, studio: Studio) -> None:
+    request = prepare_request(studio, REQUESTS[name])
+    heard: list[Any] = []
+    drawn = draw_pictures(studio, request, context(heard))
+    with Image.open(drawn.pictures[0].path) as image:
+        assert np.array_equal(np.asarray(image), stock_picture(studio, request))
+    frames = [value for value in heard if isinstance(value, PreviewFrame)]
+    assert [frame.step for frame in frames] == list(range(1, request.steps + 1))
+    read = parse_infotext(read_infotext(drawn.pictures[0].path) or "")
+    expected = {"prompt": "a cat", "sampler": request.sampler, "seed": 7, "steps": request.steps}
+    assert expected.items() <= read.values.items()
+    assert read.ignored == ()
+
+
+@pytest.mark.parametrize("name", ["sd2", "xl", "sd3"])
+def test_a_negative_prompt_reaches_the_model(name: str, studio: Studio) -> None:
+    request = prepare_request(studio, replace(REQUESTS[name], negative_prompt="a dog"))
+    with studio.manager.use(studio.catalog.find(name, TXT2IMG).key()) as pipe:
+        (picture,) = generate(pipe, request).pictures
+        (without,) = generate(pipe, replace(request, negative_prompt="")).pictures
+    assert np.array_equal(np.asarray(picture.image), stock_picture(studio, request))
+    assert picture.image.tobytes() != without.image.tobytes()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_last_x0_is_what_the_sampler_ends_at_and_a_cancel_stops_before(name: str, studio: Studio) -> None:
+    """At the last step of these samplers no noise is left, so that x0 is the latent that is decoded."""
+    request = prepare_request(studio, replace(REQUESTS[name], steps=3))
+    views: list[StepView] = []
+    cancel = threading.Event()
+    with studio.manager.use(studio.catalog.find(name, TXT2IMG).key()) as pipe:
+        can = capabilities_of(pipe)
+        (picture,) = generate(pipe, request, on_step=views.append).pictures
+        latents = views[-1].predicted_x0 / can.scale + can.shift
+        with torch.inference_mode():
+            pixels = pipe.image_processor.postprocess(pipe.vae.decode(latents, return_dict=False)[0], "np")[0]
+        assert abs(np.asarray(picture.image) / 255 - pixels).max() <= 1.01 / 255
+        stopped = generate(pipe, request, on_step=lambda view: cancel.set(), cancel=cancel)
+    assert (stopped.stopped, stopped.pictures) == (True, ())
+    shape = (1, can.latent_channels, request.height // can.factor, request.width // can.factor)
+    assert all(view.latents.shape == view.model_output.shape == view.predicted_x0.shape == shape for view in views)
+
+
+@pytest.mark.parametrize("name", WITH_A_UNET)
+def test_recording_changes_no_pixel_and_finds_every_word(name: str, studio: Studio) -> None:
+    request = replace(REQUESTS[name], prompt="a cat and a car")
+    untraced = draw_pictures(studio, prepare_request(studio, request), context())
+    trace = record_run(studio, TraceRequest(request), context()).trace
+    with Image.open(untraced.pictures[0].path) as image:
+        assert trace.picture is not None
+        assert np.array_equal(trace.picture, np.asarray(image))
+    assert trace.header.words == ("a", "cat", "and", "a", "car")
+    shapes = trace.header.shapes
+    assert trace.header.prediction_type == ("v_prediction" if name == "sd2" else "epsilon")
+    assert shapes.embedding == (64 if name == "xl" else 32)
+    everything = sum(word_map(trace, [row]) for row in range(len(trace.header.tokens)))
+    assert everything == pytest.approx(1, abs=0.02), "at each place the attention to all tokens is 1"
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_a_transformer_says_why_it_has_no_word_maps_and_which_sampler_it_takes(name: str, studio: Studio) -> None:
+    with pytest.raises(UserError, match="no_word_maps"):
+        prepare_trace(studio, TraceRequest(REQUESTS[name]))
+    with pytest.raises(UserError, match="sampler_not_for_flow"):
+        prepare_request(studio, replace(REQUESTS[name], sampler="DDIM"))
+    with pytest.raises(UserError, match="sampler_for_flow_only"):
+        prepare_request(studio, replace(REQUESTS["xl"], sampler="Flow Euler"))
+
+
+def test_embedded_guidance_has_no_use_for_a_negative_prompt(studio: Studio) -> None:
+    with pytest.raises(UserError, match="no_negative_prompt"):
+        prepare_request(studio, replace(REQUESTS["flux"], negative_prompt="a dog"))
+
+
+def test_what_the_catalogue_knows_before_a_load_is_what_the_loaded_pipeline_says(studio: Studio) -> None:
+    for name in FAMILIES:
+        entry = studio.catalog.find(name, TXT2IMG)
+        with studio.manager.use(entry.key()) as pipe:
+            can = capabilities_of(pipe)
+        assert (entry.default_height, entry.default_width) == can.own_size
+        assert entry.size_multiple == can.factor * entry.kind.patch
+        assert entry.kind.flow == (can.prediction == "flow")
+        assert entry.kind.word_maps == can.cross_attention
+        assert tuple(part for part in entry.kind.weights if "encoder" in part) == can.text_encoders
+        assert entry.kind.embedded_guidance == (can.guidance == "embedded")
+
+
+def test_the_longest_window_counts_a_prompt(studio: Studio) -> None:
+    assert [count_prompt_tokens(studio, name, "a cat").limit for name in FAMILIES] == [77, 77, 77, 77, 256, 512]
+
+
+def test_a_large_text_encoder_may_be_left_out(studio: Studio) -> None:
+    """Stable Diffusion 3 is often used without its T5, which is the largest part of it."""
+    folder = studio.settings.models_dir / "sd3-without-t5"
+    folder.mkdir()
+    for part in (studio.settings.models_dir / "sd3").iterdir():
+        if part.is_dir() and not part.name.endswith("_3"):
+            (folder / part.name).mkdir()
+            for file in part.iterdir():
+                (folder / part.name / file.name).hardlink_to(file)
+    index = json.loads((studio.settings.models_dir / "sd3" / "model_index.json").read_text("utf-8"))
+    index |= {"text_encoder_3": [None, None], "tokenizer_3": [None, None]}
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    request = prepare_request(studio, replace(REQUESTS["sd3"], model=folder.name))
+    drawn = draw_pictures(studio, request, context())
+    with Image.open(drawn.pictures[0].path) as image:
+        stock = stock_picture(studio, request, text_encoder_3=None, tokenizer_3=None)
+        assert np.array_equal(np.asarray(image), stock)
+    assert count_prompt_tokens(studio, folder.name, "a cat").limit == 77

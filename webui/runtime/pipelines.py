@@ -1,0 +1,128 @@
+"""The diffusers pipelines that can be loaded, as a table of what each is made of and what it can do; needs no torch.
+
+A class is known to the loader by its entry here, and everything that asks before a model is loaded (which samplers, a
+negative prompt, word maps?) asks this table. What is loaded is asked itself: `diffusion.capabilities`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+_CLIP_TEXT: Final = ("transformers", r"CLIPTextModel")
+_CLIP_PROJECTED: Final = ("transformers", r"CLIPTextModelWithProjection")
+_T5_TEXT: Final = ("transformers", r"T5EncoderModel")
+_CLIP_TOKENS: Final = ("transformers", r"CLIPTokenizer(Fast)?")
+_T5_TOKENS: Final = ("transformers", r"T5Tokenizer(Fast)?")
+_UNET: Final = ("diffusers", r"UNet2DConditionModel")
+_VAE: Final = ("diffusers", r"AutoencoderKL")
+_SCHEDULER: Final = ("diffusers", r"[A-Z]\w*Scheduler")
+_FLOW_SCHEDULER: Final = ("diffusers", r"FlowMatchEulerDiscreteScheduler")
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineKind:
+    """One pipeline class.
+
+    `parts` are library and class (a regular expression) of everything it is made of, in the order of use; `optional`
+    are those that may be left out. `flow` says that it was trained by flow matching, `embedded_guidance` that the
+    guidance scale is an input of the model, so that there is no negative prompt. `patch` is how many latent cells a
+    side the denoiser takes together. `guidance_scale` is what it is drawn with where the model names none.
+    `counted` is the tokenizer whose window a prompt has to fit into, and that window's tokens.
+    """
+
+    name: str
+    parts: Mapping[str, tuple[str, str]]
+    optional: frozenset[str] = frozenset()
+    flow: bool = False
+    embedded_guidance: bool = False
+    patch: int = 1
+    guidance_scale: float = 7.0
+    counted: tuple[str, int] = ("tokenizer", 77)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The parts that have weights, in the order of use."""
+        return tuple(name for name in self.parts if name != "scheduler" and not name.startswith("tokenizer"))
+
+    @property
+    def tokenizers(self) -> tuple[str, ...]:
+        """The parts that cut a prompt into tokens."""
+        return tuple(name for name in self.parts if name.startswith("tokenizer"))
+
+    @property
+    def denoiser(self) -> str:
+        """The part that predicts noise or velocity: "unet" or "transformer"."""
+        return "unet" if "unet" in self.parts else "transformer"
+
+    @property
+    def word_maps(self) -> bool:
+        """Whether the text enters through cross-attention, whose maps say where each word was looked for.
+
+        A multimodal transformer (Esser et al. 2024) has text and picture attend to all of both at once instead.
+        """
+        return self.denoiser == "unet"
+
+
+_KINDS: Final = (
+    PipelineKind(
+        "StableDiffusionPipeline",
+        {"text_encoder": _CLIP_TEXT, "tokenizer": _CLIP_TOKENS, "unet": _UNET, "vae": _VAE, "scheduler": _SCHEDULER},
+    ),
+    PipelineKind(
+        "StableDiffusionXLPipeline",
+        {
+            "text_encoder": _CLIP_TEXT,
+            "text_encoder_2": _CLIP_PROJECTED,
+            "tokenizer": _CLIP_TOKENS,
+            "tokenizer_2": _CLIP_TOKENS,
+            "unet": _UNET,
+            "vae": _VAE,
+            "scheduler": _SCHEDULER,
+        },
+        guidance_scale=5.0,
+    ),
+    PipelineKind(
+        "StableDiffusion3Pipeline",
+        {
+            "text_encoder": _CLIP_PROJECTED,
+            "text_encoder_2": _CLIP_PROJECTED,
+            "text_encoder_3": _T5_TEXT,
+            "tokenizer": _CLIP_TOKENS,
+            "tokenizer_2": _CLIP_TOKENS,
+            "tokenizer_3": _T5_TOKENS,
+            "transformer": ("diffusers", r"SD3Transformer2DModel"),
+            "vae": _VAE,
+            "scheduler": _FLOW_SCHEDULER,
+        },
+        optional=frozenset({"text_encoder_3", "tokenizer_3"}),
+        flow=True,
+        patch=2,
+        counted=("tokenizer_3", 256),
+    ),
+    PipelineKind(
+        "FluxPipeline",
+        {
+            "text_encoder": _CLIP_TEXT,
+            "text_encoder_2": _T5_TEXT,
+            "tokenizer": _CLIP_TOKENS,
+            "tokenizer_2": _T5_TOKENS,
+            "transformer": ("diffusers", r"FluxTransformer2DModel"),
+            "vae": _VAE,
+            "scheduler": _FLOW_SCHEDULER,
+        },
+        flow=True,
+        embedded_guidance=True,
+        patch=2,
+        guidance_scale=3.5,
+        counted=("tokenizer_2", 512),
+    ),
+)
+
+STABLE_DIFFUSION: Final = _KINDS[0]
+"""Stable Diffusion 1.x and 2.x, and everything of their shape."""
+
+PIPELINES: Final[Mapping[str, PipelineKind]] = MappingProxyType({kind.name: kind for kind in _KINDS})
+"""The pipelines by class name."""
