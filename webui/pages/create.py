@@ -212,21 +212,8 @@ class CreatePage(Page):
         )
         form.model.input(
             self._choose_model,
-<<<<<<< HEAD
-            inputs=[form.prompt, form.model],
-            outputs=[form.width, form.height, form.guidance_scale, self.tokens, self.about_model, self.suggestions],
-=======
             inputs=[form.prompt, form.model, form.sampler],
-            outputs=[
-                form.sampler,
-                form.guidance_scale,
-                form.width,
-                form.height,
-                self.tokens,
-                self.about_model,
-                self.suggestions,
-            ],  # fmt: skip
->>>>>>> f90a74d (Offer each model's own samplers on the page, and set the guidance with the size: choosing a model wrote to a field that was not among the event's outputs)
+            outputs=[form.sampler, form.width, form.height, form.guidance_scale, *self._beside()],
             **QUIET,
         )
         loras = self.loras
@@ -317,6 +304,10 @@ class CreatePage(Page):
             self.about_model: render_model(entry, say),
             self.suggestions: gr.update(visible=entry is not None and entry.bundled),
         }
+
+    def _beside(self) -> list[Block]:
+        """What `_beside_form` changes."""
+        return [self.tokens, self.about_model, self.suggestions]
 
     def _tokens_of(self, prompt: str, model: str | None, say: Translator) -> str:
         """The token counter; nothing without a usable model, whose problem stands beside the model list."""
