@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import _thread
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from webui.errors import UserError
+from webui.extensions.isolation import FailedError, run_isolated
 from webui.extensions.loading import Extensions, ExtensionState, load_extensions, switch_extension
 from webui.studio import Studio
 from webui.views.extensions import extension_lines, render_extensions
@@ -160,3 +163,17 @@ def test_the_list_escapes_what_extensions_say(studio: Studio, write: Write) -> N
         assert "&lt;img" in page
     off = render_extensions(extensions, frozenset({"evil"}), folder, studio.hooks.faults, say)
     assert off.count(studio.messages.text("th", "extension.restart")) == 1
+
+
+def test_ctrl_c_while_an_extension_loads_is_not_its_fault(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_isolated(lambda: (_thread.interrupt_main(), time.sleep(2)), tmp_path, 30)
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_extension_cannot_say_ctrl_c(tmp_path: Path) -> None:
+    with pytest.raises(FailedError):
+        run_isolated(interrupted, tmp_path, 30)

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Final
 
 from webui.extensions.manifest import ENTRY_NAME
-from webui.runtime.patience import HungError, within
+from webui.runtime.patience import within
 
 TIME_LIMIT: Final = 10.0
 """Seconds that an extension may take to load, and each of its tabs to be built."""
@@ -28,12 +28,14 @@ class FailedError(Exception):
 
 def run_isolated(work: Callable[[], object], folder: Path, seconds: float = TIME_LIMIT) -> None:
     """Run `work`, the code of the extension in `folder`, in a thread of its own; raises FailedError or HungError."""
-    try:
-        within(seconds, work, f"extension-{folder.name}")
-    except HungError:
-        raise
-    except BaseException as error:  # also an exit: it is the extension that ends, not the program
-        raise FailedError(error, folder) from error
+
+    def charged() -> None:
+        try:
+            work()
+        except BaseException as error:  # also an exit: it is the extension that ends, not the program
+            raise FailedError(error, folder) from error
+
+    within(seconds, charged, f"extension-{folder.name}")
 
 
 def import_entry(extension: str, folder: Path) -> ModuleType:
