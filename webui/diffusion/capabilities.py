@@ -38,7 +38,7 @@ def capabilities_of(pipe: Any) -> Capabilities:
     """Ask a pipeline's parts."""
     parts = pipe.components
     denoiser: Any = parts.get("unet") or parts["transformer"]
-    vae = pipe.vae.config
+    shift, scale = latent_scaling(pipe.vae)
     packed = hasattr(pipe, "_unpack_latents")
     # A packed transformer has no sample_size of its own: its rows of patches may be of any number.
     cells = _DEFAULT_CELLS if packed else denoiser.config.sample_size
@@ -46,15 +46,20 @@ def capabilities_of(pipe: Any) -> Capabilities:
     return Capabilities(
         cross_attention=bool(getattr(denoiser.config, "cross_attention_dim", None)),
         text_encoders=tuple(name for name, part in parts.items() if name.startswith("text_encoder") and part),
-        latent_channels=int(vae.latent_channels),
+        latent_channels=int(pipe.vae.config.latent_channels),
         factor=int(pipe.vae_scale_factor),
         own_size=(height * pipe.vae_scale_factor, width * pipe.vae_scale_factor),
         prediction=pipe.scheduler.config.get("prediction_type", "flow"),
         guidance="embedded" if packed else "classifier_free",
         packed=packed,
-        shift=float(vae.get("shift_factor") or 0.0),
-        scale=float(vae.scaling_factor),
+        shift=shift,
+        scale=scale,
     )
+
+
+def latent_scaling(vae: Any) -> tuple[float, float]:
+    """(shift, scale): the sampler's latents are (z - shift) scale of the VAE's."""
+    return float(getattr(vae.config, "shift_factor", None) or 0.0), float(vae.config.scaling_factor)
 
 
 def unpacked(pipe: Any, rows: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from webui.diffusion.capabilities import capabilities_of
+from webui.diffusion.capabilities import latent_scaling
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -116,8 +116,8 @@ def fit_latent_rgb(pipe: StableDiffusionPipeline) -> LatentRGB:
     # Where offloading moves the VAE about, `vae.device` is where it rests, not where it computes.
     device = pipe._execution_device  # noqa: SLF001
     pixels = torch.from_numpy(chart).permute(2, 0, 1)[None].to(device, vae.dtype) * 2 - 1
-    can = capabilities_of(pipe)
-    latents = (vae.encode(pixels).latent_dist.mode() - can.shift) * can.scale
+    shift, scale = latent_scaling(vae)
+    latents = (vae.encode(pixels).latent_dist.mode() - shift) * scale
     height, width = latents.shape[-2:]
     wanted = chart.reshape(height, CHART_SIDE // height, width, CHART_SIDE // width, 3).mean(axis=(1, 3)).reshape(-1, 3)
     channels = latents[0].float().cpu().numpy().reshape(latents.shape[1], -1).T
