@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Visitors
-from tests.e2e.driver import RUN_MS
+from tests.e2e.driver import RUN_MS, press_tab
 from webui.diffusion.trace import open_trace
 
 TAB = {"en-US": "Inside", "th-TH": "ข้างในการรัน"}
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("emoji_suite")
 def open_inside(visitors: Visitors, locale: str = "en-US", width: int = 1280) -> Page:
     """The tab as somebody finds it: with a shipped run already open."""
     page = visitors.visit(locale, width=width).page
-    page.get_by_role("tab", name=TAB[locale], exact=True).click()
+    press_tab(page, "#tabs", TAB[locale])
     expect(page.locator("#inside-scrub")).to_be_visible(timeout=RUN_MS)
     expect(page.locator("#inside-x0")).to_be_visible()
     return page

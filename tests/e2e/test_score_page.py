@@ -13,7 +13,7 @@ from models.recipes.concepts import load_concepts
 from models.recipes.draw import DEBIAN_FONT, SpriteSheet, draw
 from models.recipes.scenes import single
 from tests.e2e.conftest import Visitors
-from tests.e2e.driver import RUN_MS
+from tests.e2e.driver import RUN_MS, press_tab
 from tests.e2e.served import Served
 from webui.store.gallery import Gallery
 
@@ -40,7 +40,7 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def open_score(visitors: Visitors, locale: str, width: int = 1280) -> Page:
     page = visitors.visit(locale, width=width).page
-    page.get_by_role("tab", name=TAB[locale], exact=True).click()
+    press_tab(page, "#tabs", TAB[locale])
     expect(page.locator("#score-run")).to_be_visible()
     return page
 

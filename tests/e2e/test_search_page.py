@@ -79,7 +79,7 @@ def test_a_folder_is_indexed_and_a_result_leads_on(visitors: Visitors, album: Pa
     expect(page.locator("#search-terms")).to_contain_text("−2 a cat")
     expect(cards(page).first).to_contain_text("+1")
     page.get_by_role("button", name="Next page").click()
-    expect(page.locator(".search-pager")).to_contain_text(re.compile(r"2 of \d"))
+    expect(page.locator("#search-results .pager")).to_contain_text(re.compile(r"2 of \d"))
 
     ask(page, "a cat", "cat-0.png")
     cards(page).first.click()
@@ -96,7 +96,7 @@ def test_a_folder_is_indexed_and_a_result_leads_on(visitors: Visitors, album: Pa
     expect(page.locator(".tray li")).to_have_count(1)
     expect(page.locator(".tray li")).to_contain_text("cat-0.png")
 
-    page.locator("#tabs").get_by_role("tab", name="Search", exact=True).click()
+    press_tab(page, "#tabs", "Search")
     page.locator("#search-use").click()
     expect(page.locator("#prompt textarea")).to_have_value(PROMPT)
 
