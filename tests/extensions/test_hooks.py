@@ -42,6 +42,11 @@ def register(api):
         api.listen(event, fail)
     api.add_prompt_tool(lambda draft: draft.nothing)
 """
+EXCLAIMS = """
+from dataclasses import replace
+def register(api):
+    api.add_prompt_tool(lambda draft: replace(draft, prompt=draft.prompt + " !"))
+"""
 
 
 def draw(studio: Studio, request: GenerateRequest = REQUEST) -> DrawnPictures:
@@ -73,11 +78,7 @@ def test_a_broken_hook_is_charged_by_name_and_the_picture_is_the_same(studio: St
 
 
 def test_a_prompt_tool_changes_what_is_drawn_once(studio: Studio, write: Write) -> None:
-    code = (
-        "from dataclasses import replace\n"
-        "def register(api):\n    api.add_prompt_tool(lambda draft: replace(draft, prompt=draft.prompt + ' !'))"
-    )
-    write("tool", code)
+    write("tool", EXCLAIMS)
     studio, _ = load_extensions(studio)
     (picture,) = draw(studio).pictures
     assert picture.infotext.startswith("a cat !\n")
@@ -101,11 +102,7 @@ def register(api):
 
 
 def test_a_recorded_run_is_drawn_from_what_the_tools_make_of_its_prompt(studio: Studio, write: Write) -> None:
-    code = (
-        "from dataclasses import replace\n"
-        "def register(api):\n    api.add_prompt_tool(lambda draft: replace(draft, prompt=draft.prompt + ' !'))"
-    )
-    write("tool", code)
+    write("tool", EXCLAIMS)
     studio, _ = load_extensions(studio)
     work = partial(record_run, studio, TraceRequest(REQUEST))
     header = studio.jobs.submit(work, owner="me", kind=TRACE).result(120).trace.header

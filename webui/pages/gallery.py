@@ -25,10 +25,10 @@ from webui.pages.session_desks import SessionDesks
 from webui.store.export import write_zip
 from webui.studio import Studio
 from webui.tasks.album import picture_address, pictures_by_meaning, prompt_of
+from webui.views.figures import file_size
 from webui.views.gallery import (
     PAGE,
     cards_of,
-    megabytes,
     render_bin,
     render_compare,
     render_count,
@@ -259,7 +259,7 @@ class GalleryPage(Page):
         except UserError as error:
             yield {self.tools.problem: _problem(error, say)}
             return
-        label = say.text("gallery.zip_file_size", name=name, size=megabytes(target.stat().st_size))
+        label = say.text("gallery.zip_file_size", name=name, size=file_size(target.stat().st_size))
         yield {
             self.tools.zip_file: gr.update(value=str(target), label=label, visible=True),
             self.tools.problem: "",

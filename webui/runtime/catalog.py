@@ -172,6 +172,10 @@ class Catalog:
             raise UserError("error.no_models", folder=str(self._models_dir))
         raise UserError("error.unknown_model", model=model[:100], known=usable)
 
+    def first_usable(self, task: str) -> CatalogEntry | None:
+        """The first model of `task` that nothing is wrong with, if there is one."""
+        return next((entry for entry in self.entries(task) if entry.problem is None), None)
+
     def _all_entries(self, *, wait: bool) -> Iterator[CatalogEntry]:
         for root in dict.fromkeys((self._bundled_dir, self._models_dir)):
             for folder in folders_in(root):

@@ -24,8 +24,8 @@ _MOST: Final = 480
 
 def pictures_by_meaning(studio: Studio, words: str, context: JobContext) -> tuple[str, ...]:
     """The ids of the pictures that fit `words` best, the best first. Raises UserError."""
-    usable = (entry.id for entry in studio.catalog.entries(CLIP) if entry.problem is None)
-    model = next(usable, "")
+    entry = studio.catalog.first_usable(CLIP)
+    model = "" if entry is None else entry.id
     request = SearchRequest(read_query(words), Filters(folders=(OUTPUTS,)), model, _MOST)
     found = search_pictures(studio, request, context, owner=True)
     ids = (studio.album.id_of(Path(hit.row.path)) for hit in found.hits)

@@ -259,7 +259,7 @@ def _counter(studio: Studio, draw_model: str) -> Callable[[str], TokenCount]:
 def _first(studio: Studio, task: str, model: str) -> CatalogEntry | None:
     if model:
         return studio.catalog.find(model, task)
-    return next((entry for entry in studio.catalog.entries(task) if entry.problem is None), None)
+    return studio.catalog.first_usable(task)
 
 
 def _leased(studio: Studio, entry: CatalogEntry, work: Callable[[Rewriter], T], context: JobContext) -> T:

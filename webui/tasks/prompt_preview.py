@@ -102,7 +102,7 @@ def _seen(
     studio: Studio, files: tuple[PictureFile, ...], previews: tuple[CandidatePreview, ...], context: JobContext
 ) -> tuple[CandidatePreview, ...]:
     """The previews with what the first usable ViT sees in them; one that was put there since is found."""
-    entry = next((entry for entry in studio.catalog.entries(VIT) if entry.problem is None), None)
+    entry = studio.catalog.first_usable(VIT)
     if entry is None:
         return previews
     found = classify_pictures(studio, ClassifyRequest(files, model=entry.id), context)
@@ -123,7 +123,7 @@ def _scored(
     context: JobContext,
 ) -> tuple[CandidatePreview, ...]:
     """The previews with CLIP's scores."""
-    entry = next((entry for entry in studio.catalog.entries(CLIP) if entry.problem is None), None)
+    entry = studio.catalog.first_usable(CLIP)
     if entry is None:
         return plain
     key = entry.key()

@@ -299,9 +299,9 @@ def _index_new(studio: Studio, context: JobContext) -> None:
     if studio.jobs.waiting(but=_OWNER) and studio.search.board.waiting_pictures() < _MANY_NEW:
         _submit_new(studio)
         return
-    entries = [entry for entry in studio.catalog.entries(CLIP) if entry.problem is None]
-    if not entries:
+    entry = studio.catalog.first_usable(CLIP)
+    if entry is None:
         return
-    model = entries[0].id
+    model = entry.id
     store = store_of(studio, model)
     with_encoder(studio, model, lambda encoder: _catch_up(studio, store, encoder, context), context)

@@ -86,7 +86,6 @@ class Tour:
     frames: np.ndarray
     lock_in: LockIn
     word: int | None
-    word_map: np.ndarray | None
     ablation: Ablation | None
     eyes: TourEyes | None
 
@@ -97,11 +96,11 @@ class Tour:
         Shares of pixels, 0..1; a pixel has changed when its channels differ by a tenth of their range on average. Both
         are 0 where no word was left out.
         """
-        if self.ablation is None or self.word_map is None or self.trace.picture is None:
+        if self.ablation is None or self.trace.picture is None:
             return 0.0, 0.0
         difference = np.abs(self.trace.picture.astype(np.float32) - self.ablation.picture).mean(axis=-1)
         changed = difference > _CHANGED
-        place = threshold_mask(enlarged(self.word_map, *changed.shape))
+        place = threshold_mask(enlarged(self.ablation.attention, *changed.shape))
         return float(changed.mean()), float((changed & ~place).sum() / max(changed.sum(), 1))
 
 
@@ -137,7 +136,6 @@ def take_tour(studio: Studio, request: TourRequest, context: JobContext) -> Tour
         frames=lock_in.frames[list(calls)],
         lock_in=lock_in,
         word=word,
-        word_map=None if word is None else competing_word_maps(trace)[word],
         ablation=ablation,
         eyes=_look(studio, file, request.prompt, context),
     )
@@ -159,10 +157,10 @@ def frame_calls(count: int) -> tuple[int, ...]:
 
 
 def _clip(studio: Studio) -> str:
-    clip = _first_usable(studio, CLIP)
-    if clip is None:
+    entry = studio.catalog.first_usable(CLIP)
+    if entry is None:
         raise UserError("error.no_clip", folder=str(studio.settings.models_dir))
-    return clip
+    return entry.id
 
 
 def _recording(request: TourRequest) -> TraceRequest:
@@ -187,29 +185,26 @@ def _chosen_word(studio: Studio, trace: Trace) -> int | None:
     if not seen:
         return None
     maps = competing_word_maps(trace)
-    things = [number for number in seen if words[number].casefold() in _things(studio, trace.header.request.prompt)]
+    named = _things(studio, trace.header.request.prompt)
+    things = [number for number in seen if words[number].casefold() in named]
     return max(things or seen, key=lambda number: float(maps[number].max()))
 
 
 def _things(studio: Studio, prompt: str) -> frozenset[str]:
-    vit = _first_usable(studio, VIT)
+    vit = studio.catalog.first_usable(VIT)
     if vit is None:
         return frozenset()
-    found = label_set(studio, vit).find(prompt).found
+    found = label_set(studio, vit.id).find(prompt).found
     return frozenset(word for noun in found for word in noun.written.casefold().split())
 
 
 def _look(studio: Studio, file: PictureFile, prompt: str, context: JobContext) -> TourEyes | None:
-    vit = _first_usable(studio, VIT)
+    vit = studio.catalog.first_usable(VIT)
     if vit is None:
         return None
-    seen = see_picture(studio, SeeRequest(file, vit), context)
-    row = work_out_row(studio, AttentionRequest(file, seen.layers - 1, 0, 0, vit), context)
-    return TourEyes(seen, row, check_pictures(studio, CheckRequest((file,), prompt, vit), context))
-
-
-def _first_usable(studio: Studio, task: str) -> str | None:
-    return next((entry.id for entry in studio.catalog.entries(task) if entry.problem is None), None)
+    seen = see_picture(studio, SeeRequest(file, vit.id), context)
+    row = work_out_row(studio, AttentionRequest(file, seen.layers - 1, 0, 0, vit.id), context)
+    return TourEyes(seen, row, check_pictures(studio, CheckRequest((file,), prompt, vit.id), context))
 
 
 def _one_line(prompt: str) -> str:

@@ -137,7 +137,7 @@ def check_pictures(studio: Studio, request: CheckRequest, context: JobContext) -
     entry = _first(studio, VIT, request.model)
     found = classify_pictures(studio, ClassifyRequest(request.pictures, TOP, entry.id), context)
     nouns = found.labels.find(request.prompt)
-    clip = next((one for one in studio.catalog.entries(CLIP) if one.problem is None), None)
+    clip = studio.catalog.first_usable(CLIP)
     cosines: dict[int, float] = {}
     if clip is not None and request.prompt.strip():
         scores = score_pictures(studio, ScoreRequest(request.pictures, (_one_line(request.prompt),), clip.id), context)
@@ -185,7 +185,7 @@ def _first(studio: Studio, task: str, model: str | None) -> CatalogEntry:
     """The model asked for, or the first of its task that can be used."""
     if model is not None:
         return studio.catalog.find(model, task)
-    usable = next((entry for entry in studio.catalog.entries(task) if entry.problem is None), None)
+    usable = studio.catalog.first_usable(task)
     if usable is None:
         raise UserError("error.no_vit", folder=str(studio.settings.models_dir))
     return usable

@@ -55,6 +55,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def file_size(size: int) -> str:
+    """The bytes of a picture or an archive as people read them."""
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 1024:.0f} KiB"
+
+
 def data_url(content: bytes, kind: str) -> str:
     """A picture as an address that needs no second request; `kind` is "jpeg" or "png"."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from webui.i18n import Translator
 from webui.store.gallery import SavedPicture
+from webui.views.figures import file_size
 from webui.views.markup import element, text
 from webui.views.pager import render_pager
 
@@ -92,7 +93,7 @@ def render_bin(count: int, size: int, say: Translator) -> str:
     """What is in the bin."""
     if not count:
         return element("p", text(say.text("gallery.bin.empty")), class_="score-hint")
-    return element("p", text(say.text("gallery.bin.holds", count=count, size=megabytes(size))), class_="score-hint")
+    return element("p", text(say.text("gallery.bin.holds", count=count, size=file_size(size))), class_="score-hint")
 
 
 def render_deleted(count: int, say: Translator) -> str:
@@ -107,11 +108,6 @@ def cards_of(
 ) -> tuple[Card, ...]:
     """The cards of one page."""
     return tuple(Card(name, prompts(name), name in favourites, name in picked) for name in pictures)
-
-
-def megabytes(size: int) -> str:
-    """A size in bytes as people read it."""
-    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 1024:.0f} KiB"
 
 
 def _card(card: Card, chosen: bool, address: Address, say: Translator) -> str:

@@ -211,10 +211,10 @@ def _ask_denoising(tour: Tour, say: Translator) -> Question:
 
 
 def _words(tour: Tour, say: Translator) -> Sequence[str]:
-    if tour.ablation is None or tour.word_map is None or tour.trace.picture is None:
+    if tour.ablation is None or tour.trace.picture is None:
         return [element("p", text(say.text("learn.words.none")), class_="score-hint")]
     word, change = tour.ablation.word, tour.ablation.change
-    where = _picture(size_png(tour.word_map, 1.0), say.text("learn.words.map", word=word), cells=True)
+    where = _picture(size_png(tour.ablation.attention, 1.0), say.text("learn.words.map", word=word), cells=True)
     pair = (
         _picture(colour_png(tour.trace.picture), say.text("learn.words.with")),
         _picture(colour_png(tour.ablation.picture), say.text("learn.words.without", word=word)),

@@ -12,6 +12,7 @@ from webui.search.folders import OUTPUTS, SearchFolder
 from webui.search.query import Term
 from webui.search.rows import PictureRow
 from webui.search.service import IndexPhase, IndexStatus
+from webui.views.figures import file_size
 from webui.views.markup import element, text
 from webui.views.pager import render_pager
 
@@ -161,7 +162,7 @@ def render_chosen(found: Found, place: int, names: Mapping[int, str], address: A
         ("search.fact.score", f"{hit.score:.4f}"),
         ("search.fact.sigmas", f"{hit.sigmas:+.1f} σ"),
         ("search.fact.file", name),
-        ("search.fact.size", f"{row.width} × {row.height} px · {_bytes(row.size)}"),
+        ("search.fact.size", f"{row.width} × {row.height} px · {file_size(row.size)}"),
         ("search.fact.date", f"{day:%Y-%m-%d %H:%M}"),
         ("search.fact.prompt", row.prompt or say.text("search.no_prompt")),
     ]
@@ -234,10 +235,6 @@ def _attribute(words: str) -> str:
     from html import escape
 
     return escape(words)
-
-
-def _bytes(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 1024:.0f} KiB"
 
 
 def _duration(seconds: float) -> str:
