@@ -41,7 +41,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline_folder: P
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # gone, with its memory, before the other tests of its worker
 def server(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[Served]:
     served = serve(tmp_path_factory.mktemp("data"), models_dir)
     yield served
@@ -49,7 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterat
     assert "Traceback" not in "".join(served.said)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = launch_chromium(playwright.chromium)

@@ -1,0 +1,1 @@
+"""Tests in a real Chromium; a package, so that the server and the browser end with them."""
