@@ -70,7 +70,7 @@ def test_it_holds_the_program_the_weights_and_the_licences(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     wanted = {"webui/cli.py", "webui/i18n/en/app.json", "webui/i18n/th/app.json", "webui/bundled/emoji/suite.json"}
-    wanted |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "webui" / "assets").iterdir() if path.is_file()}
+    wanted |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "webui" / "assets").rglob("*") if path.is_file()}
     emoji = ROOT / "models" / "emoji"
     shipped = [path for path in emoji.rglob("*") if path.is_file()]
     assert len(shipped) > 10

@@ -23,7 +23,8 @@ from webui.api.routes import api_routes
 from webui.errors import UserError
 from webui.extensions.loading import Extensions, load_extensions
 from webui.i18n import Translator
-from webui.pages.frame import build_page, page_head, page_theme
+from webui.pages.frame import build_page
+from webui.pages.looks import page_head, page_theme
 from webui.runtime.log import log_plainly
 from webui.security.gate import VISITOR, Gate, Guard, guard_for
 from webui.security.logins import Logins

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -24,6 +22,7 @@ from webui.pages.inside import InsidePage
 from webui.pages.latents import LatentsPage
 from webui.pages.learn import LearnPage
 from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged
+from webui.pages.looks import asset
 from webui.pages.models import ModelsPage
 from webui.pages.page import LanguageChange, Page
 from webui.pages.prompt import PromptDesk, PromptPage
@@ -41,32 +40,6 @@ from webui.views.markup import element, text
 _LANGUAGE_NAMES: Final[list[tuple[str, str]]] = [("English", "en"), ("ไทย", "th")]
 """Each language under its own name, in every language."""
 
-_STYLES: Final = (
-    "page.css",
-    "similarity.css",
-    "inside.css",
-    "latents.css",
-    "search.css",
-    "gallery.css",
-    "learn.css",
-    "vision.css",
-    "prompt.css",
-    "extensions.css",
-    "models.css",
-    "sharing.css",
-)
-_SCRIPTS: Final = (
-    "inside_core.js",
-    "inside_scrubber.js",
-    "inside_maps.js",
-    "inside_view.js",
-    "inside_compare.js",
-    "similarity.js",
-    "latents.js",
-    "vision.js",
-    "learn.js",
-    "page.js",
-)
 """In this order: a tab's script listens before the page's own, and keeps from it what belongs to the tab."""
 
 
@@ -132,61 +105,6 @@ def build_page(studio: Studio, extensions: Extensions | None = None, share: Shar
         blocks.unload(readers.forget)
     studio.hooks.tell(PageBuilt(tuple(part.place.id for part in added)))
     return blocks
-
-
-def page_head(owners_language: Language | None) -> str:
-    """What goes into <head>: the style sheet, and the script that must run before the page is painted.
-
-    Gradio has a place of its own for style sheets, but rewrites their selectors. `owners_language` is for the script.
-    """
-    language = f"window.diffuscopeLanguage = {json.dumps(owners_language)};"
-    style = "".join(map(_asset, _STYLES))
-    script = "\n".join([language, *map(_asset, _SCRIPTS)])
-    return f"<style>{style}</style><script>{script}</script>"
-
-
-def page_theme() -> gr.themes.Base:
-    """Quiet neutrals and one colour; fonts that the package brings or the system has, so that no network is needed."""
-    fonts = (
-        gr.themes.LocalFont("IBM Plex Sans"),
-        "IBM Plex Sans Thai",
-        "Noto Sans Thai",
-        "Sarabun",
-        "Loma",
-        "Leelawadee UI",
-        "Thonburi",
-        "system-ui",
-        "sans-serif",
-    )
-    return gr.themes.Base(
-        primary_hue=gr.themes.colors.teal,
-        secondary_hue=gr.themes.colors.teal,
-        neutral_hue=gr.themes.colors.stone,
-        radius_size=gr.themes.sizes.radius_lg,
-        font=fonts,
-    ).set(
-        body_text_color_subdued="*neutral_600",  # Gradio's own is 2.4:1 on this ground, too faint to read
-        input_placeholder_color="*neutral_500",
-        body_background_fill="*neutral_50",
-        body_background_fill_dark="*neutral_950",
-        block_background_fill="white",
-        block_background_fill_dark="*neutral_900",
-        block_label_text_size="*text_sm",
-        button_primary_background_fill="*primary_700",
-        button_primary_background_fill_hover="*primary_800",
-        button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
-        button_primary_text_color="white",
-        button_cancel_background_fill="#b91c1c",
-        button_cancel_background_fill_hover="#991b1b",
-        button_cancel_background_fill_dark="#991b1b",
-        button_cancel_background_fill_hover_dark="#b91c1c",
-        button_cancel_text_color="white",
-        button_cancel_text_color_dark="white",
-        input_background_fill="*neutral_50",
-        input_background_fill_dark="*neutral_950",
-        checkbox_border_radius="*radius_xs",  # a round one would be a radio button
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,12 +283,8 @@ def _wire_prompts(tabs: gr.Tabs, back: WayBack, create: CreatePage, prompt: Prom
 def _brand(say: Translator) -> str:
     name = element("div", text(say.text("app.name")), class_="brand-name")
     line = element("div", text(say.text("app.tagline")), class_="brand-line")
-    return element("div", _asset("logo.svg"), element("div", name, line), class_="brand")
+    return element("div", asset("logo.svg"), element("div", name, line), class_="brand")
 
 
 def _unique(components: list[Block]) -> list[Block]:
     return list(dict.fromkeys(components))
-
-
-def _asset(name: str) -> str:
-    return files("webui").joinpath("assets", name).read_text(encoding="utf-8")
