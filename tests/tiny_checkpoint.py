@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x in one file of the original layout, with the real vocabulary and few random weights.
+"""Stable Diffusion 1.x, 2.x and SDXL in one file of the original layout, with the real vocabulary, few random weights.
 
 The names are translated here from diffusers' to those of the original code, the other way round than the program does,
 and by hand: what the program reads is what the original code would have saved.
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 Tensors = dict[str, Any]  # torch.Tensor, which is imported where it is needed
 
@@ -25,6 +25,8 @@ RESNET = {
 UNET_ENDS = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
@@ -36,10 +38,8 @@ OPEN_CLIP_LAYER = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp
 def tiny_stable_diffusion(version: int, *, prediction_type: str = "epsilon", seed: int = 0) -> StableDiffusionPipeline:
     """A pipeline of the classes and special settings of Stable Diffusion 1 or 2; 16 latents a side, VAE factor 2."""
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-    from webui.runtime.checkpoint_family import CheckpointFamily
     from webui.runtime.single_file import load_clip_tokenizer
 
     with torch.random.fork_rng():
@@ -54,41 +54,102 @@ def tiny_stable_diffusion(version: int, *, prediction_type: str = "epsilon", see
             attention_head_dim=8 if version == 1 else (1, 2),
             use_linear_projection=version == 2,
         )
-        vae = AutoencoderKL(
-            block_out_channels=(32, 64),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            latent_channels=4,
-            layers_per_block=1,
-        )
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=49408, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=1,
-                hidden_act="quick_gelu" if version == 1 else "gelu", bos_token_id=49406, eos_token_id=49407,
-                projection_dim=64,
-            )
-        )  # fmt: skip
+        vae = tiny_vae()
+        text_encoder = _text_encoder("CLIPTextModel", 64, "quick_gelu" if version == 1 else "gelu")
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
         steps_offset=1, prediction_type=prediction_type,
     )  # fmt: skip
-    family = CheckpointFamily.SD1 if version == 1 else CheckpointFamily.SD2
     pipeline = StableDiffusionPipeline(
-        vae=vae.eval(), text_encoder=text_encoder.eval(), tokenizer=load_clip_tokenizer(family), unet=unet.eval(),
-        scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        vae=vae.eval(), text_encoder=text_encoder.eval(), tokenizer=load_clip_tokenizer(open_clip=version == 2),
+        unet=unet.eval(), scheduler=scheduler, safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
+def tiny_sdxl(seed: int = 0) -> StableDiffusionXLPipeline:
+    """A pipeline of the classes and special settings of SDXL's base model; 16 latents a side, VAE factor 2."""
+    import torch
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+
+    from webui.runtime.single_file import load_clip_tokenizer
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet = UNet2DConditionModel(
+            block_out_channels=(64, 128),
+            layers_per_block=1,
+            sample_size=16,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2),
+            cross_attention_dim=64 + 128,
+            attention_head_dim=(1, 2),
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=6 * 256 + 32,
+        )
+        first = _text_encoder("CLIPTextModel", 64, "quick_gelu")
+        second = _text_encoder("CLIPTextModelWithProjection", 128, "gelu", projection_dim=32)
+        vae = tiny_vae(scaling_factor=0.13025)
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, timestep_spacing="leading"
+    )
+    pipeline = StableDiffusionXLPipeline(
+        vae=vae.eval(), text_encoder=first.eval(), text_encoder_2=second.eval(), unet=unet.eval(), scheduler=scheduler,
+        tokenizer=load_clip_tokenizer(open_clip=False), tokenizer_2=load_clip_tokenizer(open_clip=True),
+        add_watermarker=False,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def tiny_vae(**config: Any) -> Any:
+    """A VAE of factor 2."""
+    from diffusers import AutoencoderKL
+
+    settings: dict[str, Any] = {"latent_channels": 4} | config
+    return AutoencoderKL(
+        block_out_channels=(32, 64), down_block_types=("DownEncoderBlock2D",) * 2, layers_per_block=1,
+        up_block_types=("UpDecoderBlock2D",) * 2, **settings,
+    )  # fmt: skip
+
+
+def _text_encoder(model_class: str, width: int, hidden_act: str, projection_dim: int = 64) -> Any:
+    import transformers
+
+    return getattr(transformers, model_class)(
+        transformers.CLIPTextConfig(
+            vocab_size=49408, hidden_size=width, intermediate_size=96, num_hidden_layers=2,
+            num_attention_heads=width // 64, hidden_act=hidden_act, bos_token_id=49406, eos_token_id=49407,
+            projection_dim=projection_dim,
+        )
+    )  # fmt: skip
+
+
+def sdxl_tensors(pipeline: StableDiffusionXLPipeline) -> Tensors:
+    """SDXL's weights under the names of the original code (Stability-AI/generative-models)."""
+    parts: Any = pipeline
+    return {
+        **{f"model.diffusion_model.{name}": tensor for name, tensor in _unet_names(parts.unet).items()},
+        **{f"first_stage_model.{name}": tensor for name, tensor in vae_names(parts.vae).items()},
+        **_clip_names(parts.text_encoder, "conditioner.embedders.0.transformer."),
+        **_open_clip_names(parts.text_encoder_2, "conditioner.embedders.1.model."),
+    }
+
+
 def checkpoint_tensors(pipeline: StableDiffusionPipeline, version: int) -> Tensors:
     """The pipeline's weights under the names of the original code."""
     parts: Any = pipeline
-    texts = _clip_names if version == 1 else _open_clip_names
+    first, second = "cond_stage_model.transformer.", "cond_stage_model.model."
+    texts = _clip_names(parts.text_encoder, first) if version == 1 else _open_clip_names(parts.text_encoder, second)
     return {
         **{f"model.diffusion_model.{name}": tensor for name, tensor in _unet_names(parts.unet).items()},
-        **{f"first_stage_model.{name}": tensor for name, tensor in _vae_names(parts.vae).items()},
-        **texts(parts.text_encoder),
+        **{f"first_stage_model.{name}": tensor for name, tensor in vae_names(parts.vae).items()},
+        **texts,
     }
 
 
@@ -134,7 +195,8 @@ def _unet_names(unet: Any) -> Tensors:
     return names
 
 
-def _vae_names(vae: Any) -> Tensors:
+def vae_names(vae: Any) -> Tensors:
+    """A VAE's weights as the original code calls them."""
     last = len(vae.config.block_out_channels) - 1
     names: Tensors = {}
     for name, tensor in vae.state_dict().items():
@@ -151,28 +213,32 @@ def _vae_names(vae: Any) -> Tensors:
     return names
 
 
-def _clip_names(text_encoder: Any) -> Tensors:
+def _clip_names(text_encoder: Any, prefix: str) -> Tensors:
     return {
-        f"cond_stage_model.transformer.text_model.{name.removeprefix('text_model.')}": tensor
+        f"{prefix}text_model.{name.removeprefix('text_model.')}": tensor
         for name, tensor in text_encoder.state_dict().items()
     }
 
 
-def _open_clip_names(text_encoder: Any) -> Tensors:
-    """OpenCLIP keeps the three projections in one tensor, and has one block more than Stable Diffusion 2 uses."""
+def _open_clip_names(text_encoder: Any, prefix: str) -> Tensors:
+    """OpenCLIP keeps the three projections in one tensor, and has one block more than Stable Diffusion 2 uses.
+
+    SDXL keeps all blocks, and the projection of the whole text, which OpenCLIP multiplies from the other side.
+    """
     import torch
 
     own = {name.removeprefix("text_model."): tensor for name, tensor in text_encoder.state_dict().items()}
     used = text_encoder.config.num_hidden_layers
+    projection = own.get("text_projection.weight")
     model: Tensors = {
         "positional_embedding": own["embeddings.position_embedding.weight"],
         "token_embedding.weight": own["embeddings.token_embedding.weight"],
         "ln_final.weight": own["final_layer_norm.weight"],
         "ln_final.bias": own["final_layer_norm.bias"],
-        "text_projection": torch.eye(text_encoder.config.hidden_size),
+        "text_projection": torch.eye(text_encoder.config.hidden_size) if projection is None else projection.T,
         "logit_scale": torch.tensor(4.6),
     }
-    for block in range(used + 1):
+    for block in range(used + 1 if projection is None else used):
         layer = f"encoder.layers.{min(block, used - 1)}."
         place = f"transformer.resblocks.{block}."
         for kind in ("weight", "bias"):
@@ -181,4 +247,4 @@ def _open_clip_names(text_encoder: Any) -> Tensors:
             model[f"{place}attn.out_proj.{kind}"] = own[f"{layer}self_attn.out_proj.{kind}"]
             for old, new in OPEN_CLIP_LAYER.items():
                 model[f"{place}{new}.{kind}"] = own[f"{layer}{old}.{kind}"]
-    return {f"cond_stage_model.model.{name}": tensor for name, tensor in model.items()}
+    return {f"{prefix}{name}": tensor for name, tensor in model.items()}

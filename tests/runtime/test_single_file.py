@@ -11,9 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-from tests.tiny_checkpoint import Tensors, checkpoint_tensors, save_checkpoint, tiny_stable_diffusion
+from tests.tiny_checkpoint import (
+    Tensors,
+    checkpoint_tensors,
+    save_checkpoint,
+    sdxl_tensors,
+    tiny_sdxl,
+    tiny_stable_diffusion,
+)
 from webui.diffusion.prompt import PromptTokenizers
 from webui.errors import UserError
 from webui.i18n import load_messages
@@ -26,15 +33,20 @@ from webui.runtime.sharing import tensors_of
 PROMPT = "a photo of a cat"
 
 
+XL = 10
+
+
 @pytest.fixture(scope="module")
-def stock() -> dict[int, StableDiffusionPipeline]:
+def stock() -> dict[int, Any]:
     """The pipelines as their maker had them: 2.x predicts v."""
-    return {1: tiny_stable_diffusion(1), 2: tiny_stable_diffusion(2, prediction_type="v_prediction")}
+    second = tiny_stable_diffusion(2, prediction_type="v_prediction")
+    return {1: tiny_stable_diffusion(1), 2: second, XL: tiny_sdxl()}
 
 
 @pytest.fixture(scope="module")
-def tensors(stock: dict[int, StableDiffusionPipeline]) -> dict[int, Tensors]:
-    return {version: checkpoint_tensors(pipeline, version) for version, pipeline in stock.items()}
+def tensors(stock: dict[int, Any]) -> dict[int, Tensors]:
+    old = {version: checkpoint_tensors(stock[version], version) for version in (1, 2)}
+    return {**old, XL: sdxl_tensors(stock[XL])}
 
 
 @pytest.fixture
@@ -55,26 +67,68 @@ def draw(pipe: Any) -> Any:
     return pipe(PROMPT, num_inference_steps=2, height=32, width=32, generator=generator, output_type="np").images
 
 
+def settings(scheduler: Any) -> dict[str, Any]:
+    return {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
+
+
 def find(folder: Path, name: str) -> Any:
     return Catalog(folder, folder).find(name, TXT2IMG)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+CLASSES = {
+    1: (CheckpointFamily.SD1, StableDiffusionPipeline, ("unet", "vae", "text_encoder")),
+    2: (CheckpointFamily.SD2, StableDiffusionPipeline, ("unet", "vae", "text_encoder")),
+    XL: (CheckpointFamily.SDXL, StableDiffusionXLPipeline, ("unet", "vae", "text_encoder", "text_encoder_2")),
+}
+
+
+@pytest.mark.parametrize("version", CLASSES)
 def test_a_checkpoint_draws_what_its_pipeline_draws(
     manager: ModelManager, folder: Path, stock: dict[int, Any], tensors: dict[int, Tensors], version: int
 ) -> None:
     """The family comes from the tensors: the file is called after another one."""
-    save_checkpoint(folder / "sdxl.safetensors", tensors[version])
-    entry = find(folder, "sdxl")
-    assert entry.family is {1: CheckpointFamily.SD1, 2: CheckpointFamily.SD2}[version]
-    assert (entry.title, entry.size_multiple) == ("sdxl", 2)
+    family, pipeline_class, names = CLASSES[version]
+    save_checkpoint(folder / "flux.safetensors", tensors[version])
+    entry = find(folder, "flux")
+    assert entry.family is family
+    assert (entry.title, entry.size_multiple, entry.kind.name) == ("flux", 2, pipeline_class.__name__)
     with manager.use(entry.key("float32")) as pipe:
-        assert type(pipe) is StableDiffusionPipeline
+        assert type(pipe) is pipeline_class
         assert np.array_equal(draw(pipe), draw(stock[version]))
         assert not any(weight.requires_grad or weight.is_meta for weight in pipe.unet.parameters())
     read = [status.size_bytes for status in manager.status()]
-    parts = (stock[version].unet, stock[version].vae, stock[version].text_encoder)
+    parts = [getattr(stock[version], name) for name in names]
     assert read == [sum(tensor.nbytes for tensor in tensors_of(parts))]
+
+
+def test_sdxl_draws_from_one_file_what_it_draws_from_its_folder(
+    manager: ModelManager, folder: Path, stock: dict[int, Any], tensors: dict[int, Tensors]
+) -> None:
+    """Of the folder only the U-Net stays in memory, whose size a file does not tell; the rest is the file's."""
+    save_checkpoint(folder / "big.safetensors", tensors[XL])
+    stock[XL].save_pretrained(folder / "whole")
+    one, whole = find(folder, "big"), find(folder, "whole")
+    sizes = (one.default_width, one.size_multiple, one.guidance_scale)
+    assert sizes == (256, 2, whole.guidance_scale) == (256, whole.size_multiple, 5.0)
+    with manager.use(one.key("float32")) as pipe:
+        drawn, own = draw(pipe), dict(pipe.components)
+    with manager.use(whole.key("float32")) as pipe:
+        assert np.array_equal(draw(pipe), drawn)
+        assert all(pipe.components[name] is own[name] for name in ("vae", "text_encoder", "text_encoder_2"))
+        assert settings(pipe.scheduler) == settings(own["scheduler"])
+
+
+def test_sdxls_descendants_say_how_they_were_trained(
+    folder: Path, stock: dict[int, Any], tensors: dict[int, Tensors]
+) -> None:
+    """As ComfyUI reads them: by empty tensors. SDXL itself predicts noise."""
+    file, unet = folder / "two.safetensors", stock[XL].unet
+    save_checkpoint(file, tensors[XL])
+    scheduler = single_file.build_scheduler_for(file, unet)
+    assert settings(scheduler) == settings(stock[XL].scheduler)
+    save_checkpoint(file, {**tensors[XL], "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)})
+    scheduler = single_file.build_scheduler_for(file, unet)
+    assert (scheduler.config.prediction_type, scheduler.config.rescale_betas_zero_snr) == ("v_prediction", True)
 
 
 def test_half_precision_files_and_old_names_are_read_too(
@@ -130,11 +184,11 @@ def test_tokens_are_clips_and_are_counted_without_a_folder(folder: Path, tensors
     save_checkpoint(folder / "one.safetensors", tensors[1])
     entry = find(folder, "one")
     count = PromptTokenizers().count(entry.source, entry.revision, f"{PROMPT} แมว")
-    tokenizer = single_file.load_clip_tokenizer(CheckpointFamily.SD1)
+    tokenizer = single_file.load_clip_tokenizer(open_clip=False)
     ids = tokenizer(f"{PROMPT} แมว").input_ids
     assert ids[:6] == [49406, 320, 1125, 539, 320, 2368]  # as openai/CLIP has them
     assert (ids[-1], len(tokenizer), count.used) == (49407, 49408, len(ids))
-    second = single_file.load_clip_tokenizer(CheckpointFamily.SD2)
+    second = single_file.load_clip_tokenizer(open_clip=True)
     assert (tokenizer.pad_token_id, second.pad_token_id) == (49407, 0)
 
 
@@ -195,6 +249,41 @@ BAD_FILES: dict[str, tuple[Callable[[Path, Tensors], object], str]] = {
 }
 
 
+WIDE = "model.diffusion_model.input_blocks.0.0.weight"
+BAD_XL: dict[str, tuple[Callable[[Tensors], object], str, str]] = {
+    "refiner": (
+        lambda own: [
+            own.update({name.replace("embedders.1.", "embedders.0."): own.pop(name)})
+            for name in [name for name in own if name.startswith("conditioner.embedders.1.")]
+        ],
+        "error.checkpoint_refiner",
+        "refiner",
+    ),
+    "inpainting": (
+        lambda own: own.update({WIDE: torch.zeros(64, 9, 3, 3)}),
+        "error.checkpoint_inpainting",
+        "9",
+    ),
+    "playground": (lambda own: own.update(edm_mean=torch.zeros(4)), "error.checkpoint_family", "Playground"),
+    "second": (
+        lambda own: own.pop("conditioner.embedders.1.model.text_projection"),
+        "error.checkpoint_lacks",
+        "text_projection",
+    ),
+    "sizes": (lambda own: own.pop("model.diffusion_model.label_emb.0.0.weight"), "error.checkpoint_lacks", "label_emb"),
+}
+
+
+def test_an_sdxl_file_that_cannot_be_drawn_with_is_called_what_it_is(folder: Path, tensors: dict[int, Tensors]) -> None:
+    for name, (change, key, words) in BAD_XL.items():
+        broken(change)(folder / f"{name}.safetensors", tensors[XL])
+        with pytest.raises(UserError) as caught:
+            find(folder, name)
+        assert caught.value.key == key, name
+        for language in ("en", "th"):
+            assert words in load_messages().error(language, caught.value)
+
+
 def test_what_is_wrong_with_a_file_is_one_sentence_and_leaves_the_loaded_model_alone(
     manager: ModelManager, folder: Path, tensors: dict[int, Tensors]
 ) -> None:
@@ -218,12 +307,12 @@ def test_what_is_wrong_with_a_file_is_one_sentence_and_leaves_the_loaded_model_a
         assert np.array_equal(draw(pipe), before)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", CLASSES)
 def test_every_tensor_that_a_part_needs_is_missed(folder: Path, tensors: dict[int, Tensors], version: int) -> None:
     """Taken out one after the other, seen in the header alone; what is unused may be missing."""
     file = folder / "one.safetensors"
-    unused = ("text_projection", "logit_scale", f"resblocks.{2}.")
-    for lost in list(tensors[version])[::23]:
+    unused = ("logit_scale",) if version == XL else ("text_projection", "logit_scale", f"resblocks.{2}.")
+    for lost in list(tensors[version])[:: 61 if version == XL else 31]:
         header = {
             name: {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [0, 0]}
             for name, tensor in tensors[version].items()

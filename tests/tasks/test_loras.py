@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tests.tiny_checkpoint import checkpoint_tensors, save_checkpoint, tiny_stable_diffusion
+from tests.tiny_checkpoint import checkpoint_tensors, save_checkpoint, sdxl_tensors, tiny_sdxl, tiny_stable_diffusion
 from webui.diffusion.generate import generate
 from webui.diffusion.lora_tags import LoraUse, split_loras, with_lora
 from webui.diffusion.request import GenerateRequest
@@ -31,13 +31,18 @@ PATIENCE = 120.0
 REQUEST = GenerateRequest("a cat", model="one", steps=2, seed=7, width=32, height=32)
 RANK, ALPHA = 4, 2.0
 LAYERS = {"unet": ("to_q", "to_v", "to_out.0", "proj_in"), "text_encoder": ("q_proj", "v_proj", "fc1")}
+XL_LAYERS = {**LAYERS, "text_encoder_2": LAYERS["text_encoder"]}
+KOHYA = {"unet": "lora_unet_", "text_encoder": "lora_te_text_model_"}
+KOHYA_XL = {
+    "unet": "lora_unet_", "text_encoder": "lora_te1_text_model_", "text_encoder_2": "lora_te2_text_model_"
+}  # fmt: skip
 
 
 def layers_of(pipe: Any) -> Iterator[tuple[str, str, Any]]:
-    for part, ends in LAYERS.items():
+    for part, ends in (XL_LAYERS if hasattr(pipe, "text_encoder_2") else LAYERS).items():
         for name, module in getattr(pipe, part).named_modules():
             if name.endswith(ends):
-                yield part, name, module
+                yield part, name.removeprefix("text_model."), module
 
 
 def matrices(pipe: Any, seed: int) -> dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor]]:
@@ -54,9 +59,9 @@ def matrices(pipe: Any, seed: int) -> dict[tuple[str, str], tuple[torch.Tensor, 
 
 def save_kohya(file: Path, pipe: Any, seed: int) -> None:
     tensors = {}
+    starts = KOHYA_XL if hasattr(pipe, "text_encoder_2") else KOHYA
     for (part, name), (down, up) in matrices(pipe, seed).items():
-        start = "lora_unet_" if part == "unet" else "lora_te_text_model_"
-        layer = start + name.replace(".", "_")
+        layer = starts[part] + name.replace(".", "_")
         tensors |= {f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up}
         tensors[f"{layer}.alpha"] = torch.tensor(ALPHA)
     save_file(tensors, file)
@@ -65,7 +70,8 @@ def save_kohya(file: Path, pipe: Any, seed: int) -> None:
 def save_diffusers(file: Path, pipe: Any, seed: int) -> None:
     tensors = {}
     for (part, name), (down, up) in matrices(pipe, seed).items():
-        tensors |= {f"{part}.{name}.lora_A.weight": down, f"{part}.{name}.lora_B.weight": up * ALPHA / RANK}
+        layer = f"{part}.{name}" if part == "unet" else f"{part}.text_model.{name}"
+        tensors |= {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up * ALPHA / RANK}
     save_file(tensors, file)
 
 
@@ -76,6 +82,13 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipe = tiny_stable_diffusion(1)
     save_checkpoint(folder / "one.safetensors", checkpoint_tensors(pipe, 1))
     (folder / "Lora").mkdir()
+    wide_pipe = tiny_sdxl()
+    save_checkpoint(folder / "big.safetensors", sdxl_tensors(wide_pipe))
+    save_kohya(folder / "Lora" / "big-style.safetensors", wide_pipe, 1)
+    save_diffusers(folder / "Lora" / "big-twin.safetensors", wide_pipe, 1)
+    for variant, ending in {"loha": "hada_w1_a", "lokr": "lokr_w1", "dora": "dora_scale"}.items():
+        layers = {f"lora_unet_x.{ending}": torch.ones(4, 4), "lora_unet_x.lora_down.weight": torch.ones(4, 4)}
+        save_file(layers, folder / "Lora" / f"{variant}.safetensors")
     save_kohya(folder / "Lora" / "style.safetensors", pipe, 1)
     save_kohya(folder / "Lora" / "other.safetensors", pipe, 2)
     save_diffusers(folder / "Lora" / "twin.safetensors", pipe, 1)
@@ -98,13 +111,37 @@ def studio(models_dir: Path) -> Iterator[Studio]:
     opened.close()
 
 
-def draw(studio: Studio, prompt: str) -> tuple[Any, str]:
-    job = studio.jobs.submit(
-        lambda context: draw_pictures(studio, replace(REQUEST, prompt=prompt), context), owner="ann", kind=TXT2IMG
-    )
+def draw(studio: Studio, prompt: str, model: str = "one") -> tuple[Any, str]:
+    asked = replace(REQUEST, prompt=prompt, model=model)
+    job = studio.jobs.submit(lambda context: draw_pictures(studio, asked, context), owner="ann", kind=TXT2IMG)
     (picture,) = job.result(PATIENCE).pictures
     with Image.open(picture.path) as image:
         return np.asarray(image).astype(int), read_infotext(picture.path)
+
+
+def add_by_hand(pipe: Any, seed: int, weight: float) -> None:
+    products = matrices(pipe, seed)
+    for part, name, module in layers_of(pipe):
+        down, up = products[part, name]
+        kernel = module.weight.shape[2:]
+        product = (up.flatten(1) @ down.flatten(1)).view(-1, down.shape[1], *kernel)
+        module.weight.data += weight * ALPHA / RANK * product
+
+
+def test_lora_of_sdxl_change_both_its_text_encoders(studio: Studio) -> None:
+    """In kohya's names and in diffusers', against weights to which the products were added by hand."""
+    before, _ = draw(studio, "a cat", "big")
+    style, _ = draw(studio, "a cat <lora:big-style:0.8>", "big")
+    twin, _ = draw(studio, "a cat <lora:big-twin:0.8>", "big")
+    assert np.abs(style - before).max() > 20
+    assert np.abs(style - twin).max() <= 1
+    assert np.array_equal(draw(studio, "a cat", "big")[0], before)
+    pipe = tiny_sdxl()
+    add_by_hand(pipe, 1, 0.8)
+    merged = generate(pipe, replace(REQUEST, guidance_scale=studio.catalog.find("big", TXT2IMG).guidance_scale))
+    with studio.manager.use(studio.catalog.find("big", TXT2IMG).key()) as own:
+        assert own.unet.dtype == torch.float32
+    assert np.abs(style - np.asarray(merged.pictures[0].image)).max() <= 1
 
 
 def test_lora_are_added_up_and_taken_off_exactly(studio: Studio) -> None:
@@ -120,14 +157,8 @@ def test_lora_are_added_up_and_taken_off_exactly(studio: Studio) -> None:
         dtype = own.unet.dtype
         assert not any("lora" in name for part in (own.unet, own.text_encoder) for name, _ in part.named_modules())
     pipe = tiny_stable_diffusion(1)
-    for seed, weight in ((1, 0.8), (2, -0.5)):
-        products = matrices(pipe, seed)
-        for part, name, module in layers_of(pipe):
-            down, up = products[part, name]
-            kernel = module.weight.shape[2:]
-            module.weight.data += (
-                weight * ALPHA / RANK * (up.flatten(1) @ down.flatten(1)).view(-1, down.shape[1], *kernel)
-            )
+    add_by_hand(pipe, 1, 0.8)
+    add_by_hand(pipe, 2, -0.5)
     pipe.unet.to(dtype), pipe.vae.to(dtype), pipe.text_encoder.to(dtype)
     merged = np.asarray(generate(pipe, REQUEST).pictures[0].image).astype(int)
     assert np.abs(both - merged).max() <= (1 if dtype == torch.float32 else 40)
@@ -163,6 +194,10 @@ REFUSED = {
     "a cat <lora:cut:1>": "error.model_file_broken",
     "a cat <lora:old:1>": "error.weights_pickle",
     "a cat <lora:sdxl:1>": "error.lora_other_width",
+    "a cat <lora:big-style:1>": "error.lora_other_layers",
+    "a cat <lora:loha:1>": "error.lora_variant",
+    "a cat <lora:lokr:1>": "error.lora_variant",
+    "a cat <lora:dora:1>": "error.lora_variant",
     "a cat <lora:style:1> <lora:strange:1>": "error.lora_other_layers",
     "a cat" + " <lora:style:0.1>" * 17: "error.lora_too_many",
 }

@@ -26,7 +26,7 @@ from torch import nn
 from webui.errors import UserError
 from webui.runtime import safety
 
-_PARTS: Final = ("unet", "text_encoder")
+_PARTS: Final = ("unet", "text_encoder", "text_encoder_2")
 _PAIRS: Final = (
     ("lora_down.weight", "lora_up.weight"),
     ("lora.down.weight", "lora.up.weight"),
@@ -62,7 +62,7 @@ def loras_applied(
             for name, lora in zip(names, loras, strict=True):
                 _add(pipe, name, lora.path)
             pipe.set_adapters(names, [lora.weight for lora in loras])
-            for part in _PARTS:
+            for part in _parts(pipe):
                 getattr(pipe, part).requires_grad_(requires_grad=False).eval()
         yield
     finally:
@@ -78,10 +78,10 @@ def _add(pipe: Any, name: str, file: Path) -> None:
     try:
         found, _ = pipe.lora_state_dict(_scaled(tensors), unet_config=pipe.unet.config)
         found = {_text_layer(key): tensor for key, tensor in found.items()}
-        targets = {part: _peft_names(pipe, part, found) for part in _PARTS}
+        targets = {part: _peft_names(pipe, part, found) for part in _parts(pipe)}
     except _COMPLAINTS as error:
         raise _unreadable(file, error) from error
-    left = [key for key in found if key.partition(".")[0] not in _PARTS]
+    left = [key for key in found if key.partition(".")[0] not in targets]
     if left or not any(targets.values()):
         raise UserError("error.lora_other_layers", file=str(file), name=left[0] if left else "-")
     for part, layers in targets.items():
@@ -91,10 +91,16 @@ def _add(pipe: Any, name: str, file: Path) -> None:
         # Without the pipeline, whose hooks diffusers would replace by its own: parts may be taking turns here.
         if targets["unet"]:
             pipe.load_lora_into_unet(found, unet=pipe.unet, **options)
-        if targets["text_encoder"]:
-            pipe.load_lora_into_text_encoder(found, text_encoder=pipe.text_encoder, **options)
+        for part, layers in targets.items():
+            if layers and part != "unet":
+                pipe.load_lora_into_text_encoder(found, text_encoder=getattr(pipe, part), prefix=part, **options)
     except _COMPLAINTS as error:
         raise _unreadable(file, error) from error
+
+
+def _parts(pipe: Any) -> tuple[str, ...]:
+    """The parts of this pipeline that a LoRA may change: SDXL has two text encoders."""
+    return tuple(part for part in _PARTS if getattr(pipe, part, None) is not None)
 
 
 def _scaled(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -121,7 +127,7 @@ def _metadata(file: Path) -> dict[str, Any] | None:
 
 def _text_layer(key: str) -> str:
     """A name of the text encoder in diffusers' second form; its first is recognised only where all four are there."""
-    if not key.startswith("text_encoder."):
+    if not key.startswith(("text_encoder.", "text_encoder_2.")):
         return key
     for first, second in (("to_q", "q_proj"), ("to_k", "k_proj"), ("to_v", "v_proj"), ("to_out", "out_proj")):
         key = key.replace(f".{first}_lora.", f".{second}.lora_linear_layer.")
@@ -134,7 +140,7 @@ def _peft_names(pipe: Any, part: str, found: dict[str, torch.Tensor]) -> dict[st
     if part == "unet":
         return own if any("lora_A" in key for key in own) else dict(convert_unet_state_dict_to_peft(own))
     named = convert_state_dict_to_peft(convert_state_dict_to_diffusers(own)) if own else {}
-    wrapped = hasattr(pipe.text_encoder, "text_model")
+    wrapped = hasattr(getattr(pipe, part), "text_model")
     return {key if wrapped else key.removeprefix("text_model."): tensor for key, tensor in named.items()}
 
 

@@ -17,7 +17,7 @@ from webui.runtime import safety
 from webui.runtime.checkpoint_family import CheckpointFamily, FileKind
 from webui.runtime.folders import card_licence, folders_in, measure
 from webui.runtime.hub_cache import cached_models, hub_cache_dir, name_of
-from webui.runtime.pipelines import STABLE_DIFFUSION, PipelineKind
+from webui.runtime.pipelines import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, PipelineKind
 from webui.runtime.weight_files import WeightFile, WeightFiles
 from webui.settings import Settings, bundled_models_dir
 
@@ -303,6 +303,7 @@ def _describe(listing: _Listing, size: int, revision: str) -> CatalogEntry:
 
 
 def _file_entry(file: WeightFile) -> CatalogEntry:
+    kind = STABLE_DIFFUSION_XL if file.family is CheckpointFamily.SDXL else STABLE_DIFFUSION
     return CatalogEntry(
         id=file.id,
         task=TXT2IMG,
@@ -315,8 +316,10 @@ def _file_entry(file: WeightFile) -> CatalogEntry:
         default_width=file.default_side,
         default_height=file.default_side,
         size_multiple=file.size_multiple,
+        guidance_scale=kind.guidance_scale,
         problem=file.problem,
         family=file.family,
+        kind=kind,
     )
 
 

@@ -53,6 +53,7 @@ class CheckpointFamily(StrEnum):
     SD2 = "Stable Diffusion 2.x"
     SDXL = "SDXL"
     SDXL_REFINER = "SDXL refiner"
+    PLAYGROUND = "Playground v2.5"
     SD3 = "Stable Diffusion 3"
     FLUX = "FLUX"
 
@@ -62,12 +63,13 @@ class Detected:
     """What a header says: the kind of file, for checkpoints the family, for LoRA and embeddings what they fit.
 
     `context_width` is the width of the text that the U-Net reads (768 for SD 1.x, 1024 for 2.x, 2048 for SDXL); 0 when
-    the file does not touch it.
+    the file does not touch it. `variant` names a relative of LoRA that is not read here ("LoHa").
     """
 
     kind: FileKind
     family: CheckpointFamily | None = None
     context_width: int = 0
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,8 @@ def detect(shapes: Shapes) -> Detected:
     """What kind of file has these tensors."""
     if any(name.startswith(UNET) for name in shapes):
         return Detected(FileKind.CHECKPOINT, _family(shapes), _context_width(shapes))
-    if any(_is_lora(name) for name in shapes):
-        return Detected(FileKind.LORA, None, _lora_context_width(shapes))
+    if any(_is_lora(name) for name in shapes) or _lora_variant(shapes):
+        return Detected(FileKind.LORA, None, _lora_context_width(shapes), _lora_variant(shapes))
     if "emb_params" in shapes or {"clip_l", "clip_g"} <= shapes.keys():
         return Detected(FileKind.EMBEDDING, None, shapes.get("emb_params", (0, 0))[-1])
     if (
@@ -124,11 +126,13 @@ def plan_checkpoint(file: Path, shapes: Shapes) -> CheckpointPlan:
     if family not in (CheckpointFamily.SD1, CheckpointFamily.SD2, CheckpointFamily.SDXL):
         if family is None:
             raise UserError("error.checkpoint_unknown", file=str(file))
+        if family is CheckpointFamily.SDXL_REFINER:
+            raise UserError("error.checkpoint_refiner", file=str(file))
         raise UserError("error.checkpoint_family", file=str(file), family=family.value)
     need = _Needed(file, shapes)
     in_channels = need.shape(f"{UNET}input_blocks.0.0.weight", 4)[1]
     if in_channels != _LATENT_CHANNELS:
-        raise UserError("error.checkpoint_inpainting", file=str(file), channels=in_channels)
+        raise UserError("error.checkpoint_inpainting", file=str(file), family=family.value, channels=in_channels)
     second = None
     if family is CheckpointFamily.SD1:
         first = _clip_config(need, CLIP_L)
@@ -182,6 +186,8 @@ class _Needed:
 
 
 def _family(shapes: Shapes) -> CheckpointFamily | None:
+    if "edm_mean" in shapes:  # SDXL's layout with another noise process (Karras et al. 2022) and other latents
+        return CheckpointFamily.PLAYGROUND
     beginnings = {
         XL_SECOND: CheckpointFamily.SDXL,
         _REFINER: CheckpointFamily.SDXL_REFINER,
@@ -284,6 +290,15 @@ def _context_width(shapes: Shapes) -> int:
 _LORA_DOWN: Final = re.compile(
     r"attn2[._]to_k\.(lora_down|lora\.down|lora_A)\.weight$|attn2\.processor\.to_k_lora\.down\.weight$"
 )
+
+
+_LORA_VARIANTS: Final = {"hada_w1_a": "LoHa", "lokr_w1": "LoKr", "lokr_w1_a": "LoKr", "dora_scale": "DoRA"}
+
+
+def _lora_variant(shapes: Shapes) -> str:
+    """What LyCORIS calls the file's layers (Yeh et al. 2023); empty for plain LoRA and for anything else."""
+    endings = {name.rpartition(".")[2] for name in shapes}
+    return next((variant for ending, variant in _LORA_VARIANTS.items() if ending in endings), "")
 
 
 def _is_lora(name: str) -> bool:

@@ -34,11 +34,10 @@ from webui.runtime.contrastive import kind_of, load_siglip_processor
 from webui.runtime.parts import Part
 from webui.runtime.pipelines import STABLE_DIFFUSION
 from webui.runtime.shared_tokenizer import share
-from webui.runtime.single_file import build_scheduler_for, checkpoint_parts, family_of, load_clip_tokenizer
+from webui.runtime.single_file import NO_CHECKER, assemble_checkpoint, checkpoint_parts
 from webui.runtime.weight_files import check_checkpoint
 
 LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
-_NO_CHECKER: Final = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 _LOCAL_WEIGHTS: Final = {**LOCAL, "use_safetensors": True, "output_loading_info": True}
 
 _LIBRARY_COMPLAINTS: Final = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
@@ -152,8 +151,7 @@ def _pipeline_part(name: str, folder: Path, named: Sequence[str]) -> Part:
 def _assemble_stable_diffusion(folder: Path, modules: Mapping[str, nn.Module]) -> Any:
     """The pipeline over `modules`: a `StableDiffusionPipeline`, or what model_index.json names."""
     if folder.is_file():
-        tokenizer, scheduler = load_clip_tokenizer(family_of(folder)), build_scheduler_for(folder, modules["unet"])
-        return _silent(StableDiffusionPipeline(**modules, tokenizer=tokenizer, scheduler=scheduler, **_NO_CHECKER))
+        return _silent(assemble_checkpoint(folder, modules))
     kind = safety.pipeline_kind(folder)
     options: dict[str, Any] = {name: None for name in kind.optional if name not in kind.parts}
     for name in kind.tokenizers:
@@ -161,7 +159,7 @@ def _assemble_stable_diffusion(folder: Path, modules: Mapping[str, nn.Module]) -
         load = _load_any_tokenizer if kind.parts[name][1].startswith("T5") else _load_tokenizer
         options[name] = load(folder / name, encoder.config.vocab_size)
     if kind.name == STABLE_DIFFUSION.name:
-        options |= _NO_CHECKER
+        options |= NO_CHECKER
     elif kind.name == "StableDiffusionXLPipeline":
         index = safety.read_json(folder / "model_index.json")
         zeros = index.get("force_zeros_for_empty_prompt", True) is not False

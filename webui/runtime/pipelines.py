@@ -124,5 +124,8 @@ _KINDS: Final = (
 STABLE_DIFFUSION: Final = _KINDS[0]
 """Stable Diffusion 1.x and 2.x, and everything of their shape."""
 
+STABLE_DIFFUSION_XL: Final = _KINDS[1]
+"""SDXL's base model, and everything of its shape."""
+
 PIPELINES: Final[Mapping[str, PipelineKind]] = MappingProxyType({kind.name: kind for kind in _KINDS})
 """The pipelines by class name."""

@@ -89,4 +89,8 @@ def bytes_by_device(modules: Iterable[nn.Module]) -> dict[str, int]:
 def _configuration(module: nn.Module) -> dict[str, Any]:
     config: Any = getattr(module, "config", None)
     values = config.to_dict() if hasattr(config, "to_dict") else dict(config or {})
-    return {name: value for name, value in values.items() if not name.startswith("_") and name not in _UNIMPORTANT}
+    return {
+        name: list(value) if isinstance(value, tuple) else value  # a configuration that was read from JSON has lists
+        for name, value in values.items()
+        if not name.startswith("_") and name not in _UNIMPORTANT
+    }

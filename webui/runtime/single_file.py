@@ -16,7 +16,14 @@ from typing import Any, Final
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.loaders.single_file_utils import (
     convert_ldm_clip_checkpoint,
     convert_ldm_unet_checkpoint,
@@ -25,7 +32,7 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors import safe_open
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from webui.errors import UserError
 from webui.runtime import checkpoint_family as layout
@@ -35,9 +42,15 @@ from webui.runtime.clip_vocabulary import VOCABULARY_SIZE, read_clip_vocabulary
 from webui.runtime.parts import Part
 from webui.runtime.shared_tokenizer import share
 
+NO_CHECKER: Final = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+
 _TRAIN_STEPS: Final = 1000
 _PROBE_SIDE: Final = 16
 _PROBE_LIKENESS: Final = 0.5
+_BETAS: Final[Mapping[str, Any]] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+_V_PREDICTION: Final = "v_pred"
+_ZERO_SNR: Final = "ztsnr"
+"""Empty tensors with which SDXL's descendants say how they were trained (Lin et al. 2024), as ComfyUI reads them."""
 _V_PARAMETERIZATION: Final = re.compile(r"^\s*parameterization\s*:\s*[\"']?v\b", re.MULTILINE)
 
 Tensors = dict[str, torch.Tensor]
@@ -53,7 +66,7 @@ class _Layout:
 
 
 def checkpoint_parts(file: Path) -> tuple[Part, ...]:
-    """Text encoder, U-Net and VAE of a Stable Diffusion 1.x or 2.x checkpoint.
+    """Text encoders, U-Net and VAE of a Stable Diffusion 1.x, 2.x or SDXL checkpoint.
 
     Raises UserError for a tensor that is missing or has another shape than its neighbours ask for: that is seen in the
     header, before any weight is read.
@@ -61,34 +74,45 @@ def checkpoint_parts(file: Path) -> tuple[Part, ...]:
     header = safety.read_safetensors_header(file)
     shapes = layout.shapes_of(header)
     plan = layout.plan_checkpoint(file, shapes)
-    if plan.text_encoder["vocab_size"] != VOCABULARY_SIZE:
-        raise UserError(
-            "error.tokenizer_mismatch", folder=str(file), tokens=VOCABULARY_SIZE,
-            vocabulary=plan.text_encoder["vocab_size"],
-        )  # fmt: skip
+    for config in (plan.text_encoder, plan.text_encoder_2 or plan.text_encoder):
+        if config["vocab_size"] != VOCABULARY_SIZE:
+            sizes = {"tokens": VOCABULARY_SIZE, "vocabulary": config["vocab_size"]}
+            raise UserError("error.tokenizer_mismatch", folder=str(file), **sizes)
     return tuple(_part(file, shapes, name, part) for name, part in _layouts(plan).items())
 
 
-def load_clip_tokenizer(family: CheckpointFamily) -> CLIPTokenizer:
-    """CLIP's tokenizer; Stable Diffusion 2 fills a prompt up with "!" (token 0), 1.x with the end token."""
+def assemble_checkpoint(file: Path, modules: Mapping[str, Any]) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
+    """The pipeline over the parts that were read from `file`."""
+    family = family_of(file)
+    scheduler = build_scheduler_for(file, modules["unet"])
+    if family is not CheckpointFamily.SDXL:
+        tokenizer = load_clip_tokenizer(open_clip=family is CheckpointFamily.SD2)
+        return StableDiffusionPipeline(**modules, tokenizer=tokenizer, scheduler=scheduler, **NO_CHECKER)
+    return StableDiffusionXLPipeline(
+        **modules,
+        tokenizer=load_clip_tokenizer(open_clip=False),
+        tokenizer_2=load_clip_tokenizer(open_clip=True),
+        scheduler=scheduler,
+        force_zeros_for_empty_prompt=True,
+        add_watermarker=False,
+    )
+
+
+def load_clip_tokenizer(*, open_clip: bool) -> CLIPTokenizer:
+    """CLIP's tokenizer; OpenCLIP's encoders take a prompt filled up with "!" (token 0), OpenAI's with the end token."""
     vocabulary, merges = read_clip_vocabulary()
-    pad = {"pad_token": "!"} if family is CheckpointFamily.SD2 else {}
+    pad = {"pad_token": "!"} if open_clip else {}
     options: dict[str, Any] = {"vocab": vocabulary, "merges": merges, "model_max_length": 77, **pad}
     return share(CLIPTokenizer(**options))
 
 
-def build_scheduler_for(file: Path, unet: UNet2DConditionModel) -> DDIMScheduler:
-    """The noise schedule that Stable Diffusion 1.x and 2.x were trained with, and what their U-Net predicts."""
-    return DDIMScheduler(
-        num_train_timesteps=_TRAIN_STEPS,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type=prediction_type(file, unet),
-    )
+def build_scheduler_for(file: Path, unet: UNet2DConditionModel) -> DDIMScheduler | EulerDiscreteScheduler:
+    """The noise schedule that the family was trained with, its own sampler, and what its U-Net predicts."""
+    options = {"num_train_timesteps": _TRAIN_STEPS, "steps_offset": 1, "prediction_type": prediction_type(file, unet)}
+    if family_of(file) is CheckpointFamily.SDXL:
+        zero_snr = _ZERO_SNR in safety.read_safetensors_header(file)
+        return EulerDiscreteScheduler(**_BETAS, **options, timestep_spacing="leading", rescale_betas_zero_snr=zero_snr)
+    return DDIMScheduler(**_BETAS, **options, clip_sample=False, set_alpha_to_one=False)
 
 
 def family_of(file: Path) -> CheckpointFamily:
@@ -99,12 +123,15 @@ def family_of(file: Path) -> CheckpointFamily:
 def prediction_type(file: Path, unet: UNet2DConditionModel) -> str:
     """What the U-Net predicts: as the file says, else as a `.yaml` beside it says, else as the U-Net behaves.
 
-    "epsilon" or "v_prediction". Stable Diffusion 1.x predicts the noise. For 2.x neither names nor shapes
-    tell the two kinds apart, so the U-Net is asked once (`predicts_noise`).
+    "epsilon" or "v_prediction". Stable Diffusion 1.x predicts the noise, and SDXL where nothing else is said. For 2.x
+    neither names nor shapes tell the two kinds apart, so the U-Net is asked once (`predicts_noise`).
     """
     header = safety.read_safetensors_header(file)
-    if layout.detect(layout.shapes_of(header)).family is CheckpointFamily.SD1:
+    family = layout.detect(layout.shapes_of(header)).family
+    if family is CheckpointFamily.SD1:
         return "epsilon"
+    if _V_PREDICTION in header:
+        return "v_prediction"
     metadata = header.get("__metadata__")
     said = str(metadata.get("modelspec.prediction_type", "")) if isinstance(metadata, dict) else ""
     if said:
@@ -113,7 +140,7 @@ def prediction_type(file: Path, unet: UNet2DConditionModel) -> str:
     if beside.is_file() and beside.stat().st_size <= safety.MAX_JSON_BYTES:
         text = beside.read_text(encoding="utf-8", errors="replace")
         return "v_prediction" if _V_PARAMETERIZATION.search(text) else "epsilon"
-    return "epsilon" if predicts_noise(unet) else "v_prediction"
+    return "epsilon" if family is CheckpointFamily.SDXL or predicts_noise(unet) else "v_prediction"
 
 
 @torch.no_grad()
@@ -133,13 +160,8 @@ def predicts_noise(unet: UNet2DConditionModel) -> bool:
 
 def _layouts(plan: CheckpointPlan) -> dict[str, _Layout]:
     """In the order in which the parts compute."""
-    open_clip = plan.family is CheckpointFamily.SD2
     return {
-        "text_encoder": _Layout(
-            (layout.OPEN_CLIP,) if open_clip else (layout.CLIP_L,),
-            lambda: CLIPTextModel(CLIPTextConfig(bos_token_id=49406, eos_token_id=49407, **plan.text_encoder)),
-            _open_clip_names if open_clip else _clip_names,
-        ),
+        **_text_layouts(plan),
         "unet": _Layout(
             (layout.UNET,),
             lambda: UNet2DConditionModel.from_config({"sample_size": _sample_size(plan), **plan.unet}),
@@ -153,33 +175,63 @@ def _layouts(plan: CheckpointPlan) -> dict[str, _Layout]:
     }
 
 
+def _text_layouts(plan: CheckpointPlan) -> dict[str, _Layout]:
+    if plan.family is CheckpointFamily.SD2:
+        return {"text_encoder": _open_clip_layout(layout.OPEN_CLIP, CLIPTextModel, plan.text_encoder)}
+    if plan.text_encoder_2 is None:
+        return {"text_encoder": _clip_layout(layout.CLIP_L, plan.text_encoder)}
+    return {
+        "text_encoder": _clip_layout(layout.XL_FIRST, plan.text_encoder),
+        "text_encoder_2": _open_clip_layout(layout.XL_SECOND, CLIPTextModelWithProjection, plan.text_encoder_2),
+    }
+
+
+def _clip_layout(prefix: str, config: Mapping[str, Any]) -> _Layout:
+    return _Layout((prefix,), partial(_text_encoder, CLIPTextModel, config), _clip_names)
+
+
+def _open_clip_layout(prefix: str, model_class: Any, config: Mapping[str, Any]) -> _Layout:
+    return _Layout((prefix,), partial(_text_encoder, model_class, config), partial(_open_clip_names, prefix))
+
+
+def _text_encoder(model_class: Any, config: Mapping[str, Any]) -> nn.Module:
+    module: nn.Module = model_class(CLIPTextConfig(bos_token_id=49406, eos_token_id=49407, **config))
+    return module
+
+
 def _sample_size(plan: CheckpointPlan) -> int:
     """Latents a side at the size that the model was trained at."""
-    return 96 if plan.family is CheckpointFamily.SD2 else 64
+    return {CheckpointFamily.SD2: 96, CheckpointFamily.SDXL: 128}.get(plan.family, 64)
 
 
 def _clip_names(module: nn.Module, tensors: Tensors) -> Mapping[str, torch.Tensor]:
     return _without_wrapper(module, convert_ldm_clip_checkpoint(tensors))
 
 
-def _open_clip_names(module: nn.Module, tensors: Tensors) -> Mapping[str, torch.Tensor]:
-    """OpenCLIP's last block is left out, which the configuration's number of layers says already."""
+def _open_clip_names(prefix: str, module: nn.Module, tensors: Tensors) -> Mapping[str, torch.Tensor]:
+    """What the module has no place for is left out: Stable Diffusion 2's last block and its projection.
+
+    The configuration's number of layers says the first already.
+    """
     module_any: Any = module
     kept = module_any.config.num_hidden_layers
-    prefix = f"{layout.OPEN_CLIP}transformer.resblocks."
+    blocks = f"{prefix}transformer.resblocks."
     wanted = {
         name: tensor
         for name, tensor in tensors.items()
-        if not (name.startswith(prefix) and int(name.removeprefix(prefix).partition(".")[0]) >= kept)
-        and name != f"{layout.OPEN_CLIP}text_projection"
+        if not (name.startswith(blocks) and int(name.removeprefix(blocks).partition(".")[0]) >= kept)
+        and (name != f"{prefix}text_projection" or hasattr(module, "text_projection"))
     }
-    return _without_wrapper(module, convert_open_clip_checkpoint(module, wanted, prefix=layout.OPEN_CLIP))
+    return _without_wrapper(module, convert_open_clip_checkpoint(module, wanted, prefix=prefix))
 
 
 def _without_wrapper(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    if hasattr(module, "text_model"):
-        return {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in tensors.items()}
-    return {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
+    if not hasattr(module, "text_model"):
+        return {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
+    return {
+        name if name.startswith("text_projection.") else f"text_model.{name.removeprefix('text_model.')}": tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _part(file: Path, shapes: layout.Shapes, name: str, part: _Layout) -> Part:

@@ -178,6 +178,8 @@ def _with_kind(entry: WeightFile, detected: Detected) -> WeightFile:
     known = replace(entry, kind=detected.kind, family=detected.family, context_width=detected.context_width)
     if detected.kind is FileKind.OTHER:
         return replace(known, problem=UserError("error.weights_unknown", file=str(entry.path)))
+    if detected.variant:
+        return replace(known, problem=UserError("error.lora_variant", file=str(entry.path), variant=detected.variant))
     if detected.kind in (FileKind.VAE, FileKind.EMBEDDING):
         return replace(known, problem=UserError("error.weights_not_used", file=str(entry.path)))
     return known
