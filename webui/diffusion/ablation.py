@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,12 @@ class Ablation:
 
 
 def ablate_word(
-    pipe: StableDiffusionPipeline, trace: Trace, word: int, *, cancel: threading.Event | None = None
+    pipe: StableDiffusionPipeline,
+    trace: Trace,
+    word: int,
+    *,
+    on_step: Callable[[StepView], None] | None = None,
+    cancel: threading.Event | None = None,
 ) -> Ablation | None:
     """Draw the recorded picture again with word number `word` unseen by every cross-attention layer.
 
@@ -59,6 +65,8 @@ def ablate_word(
 
     def keep(view: StepView) -> None:
         last[:] = [view.predicted_x0]
+        if on_step is not None:
+            on_step(view)
 
     request = replace(header.request, seed=header.seed, batch_size=1, batch_count=1)
     with MaskedKeys(layers, 1, positions):

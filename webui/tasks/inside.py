@@ -166,7 +166,10 @@ def leave_out_word(studio: Studio, request: AblationRequest, context: JobContext
     def work(pipe: StableDiffusionPipeline) -> Ablation | None:
         from webui.diffusion.ablation import ablate_word
 
-        return ablate_word(pipe, request.trace, request.word, cancel=context.cancelled)
+        def tell(view: StepView) -> None:
+            context.progress(view.step, view.total, "phase.without_word")
+
+        return ablate_word(pipe, request.trace, request.word, on_step=tell, cancel=context.cancelled)
 
     key = studio.catalog.find(asked.model, TXT2IMG).key()
     ablation = studio.manager.run(
