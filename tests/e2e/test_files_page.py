@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 from playwright.sync_api import expect
+from safetensors.torch import save_file
 
 from tests.e2e.conftest import Visitors
 from tests.e2e.driver import RUN_MS
@@ -24,6 +26,8 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     (tree / "Stable-diffusion" / "old.ckpt").write_bytes(b"\x80\x02}q\x00.")
     (tree / "Lora").mkdir()
     save_kohya(tree / "Lora" / "style.safetensors", pipe, 1)
+    (tree / "embeddings").mkdir()
+    save_file({"emb_params": torch.ones(3, 64)}, tree / "embeddings" / "blurred.safetensors")
     served = serve(data, tree)
     yield served
     assert served.stop() == 0, "".join(served.said)
@@ -46,11 +50,20 @@ def test_a_checkpoint_is_chosen_and_drawn_with_a_lora(disk: Served, visitors_of:
     page.locator("#lora-add").click()
     expect(create.prompt).to_have_value("a cat <lora:style:0.8>")
     expect(create.tokens).to_contain_text("4 of 77")
+    page.locator("#inversion-name input").click()
+    page.get_by_role("option", name="blurred").click()
+    page.locator("#inversion-add-negative").click()
+    expect(page.locator("#negative-prompt textarea")).to_have_value("blurred")
+    page.locator("#inversion-add").click()
+    expect(create.prompt).to_have_value("a cat <lora:style:0.8>, blurred")
+    expect(create.tokens).to_contain_text("8 of 77")
+    create.prompt.fill("a cat <lora:style:0.8>")
     for name, value in {"width": 32, "height": 32, "steps": 2}.items():
         create.set(name, value)
     create.generate.click()
     create.wait_until_done()
     expect(create.parameters).to_contain_text("a cat <lora:style:0.8>")
+    expect(create.parameters).to_contain_text("blurred")
 
     create.open_tab("Models")
     cards = page.locator("#models-list .model-list > li")

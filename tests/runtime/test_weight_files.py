@@ -45,13 +45,14 @@ def test_trees_of_other_programs_are_understood(tmp_path: Path) -> None:
         "Lora/style.safetensors": {"lora_unet_mid_block_attentions_0_attn2_to_k.lora_down.weight": [4, 768]},
         "VAE/smooth.safetensors": {"decoder.conv_in.weight": [32, 4, 3, 3], "encoder.conv_in.weight": [32, 3, 3, 3]},
         "embeddings/tired.safetensors": {"emb_params": [2, 768]},
+        "embeddings/xl.safetensors": {"clip_l": [4, 768], "clip_g": [4, 1280]},
         "loras/peft.safetensors": {"unet.mid_block.attentions.0.attn2.to_k.lora_A.weight": [4, 2048]},
         "models/checkpoints/two.safetensors": {UNET: [64, 4, 3, 3], SD1: [49408, 64]},
         "ESRGAN/upscaler.safetensors": {"conv.weight": [3, 3, 3, 3]},
     }
     for name, shapes in a1111.items():
         write_header(tmp_path / name, shapes)
-    for name in ("Stable-diffusion/old.ckpt", "Lora/old.pt", "ESRGAN/4x.pth"):
+    for name in ("Stable-diffusion/old.ckpt", "Lora/old.pt", "embeddings/old.pt", "ESRGAN/4x.pth"):
         (tmp_path / name).write_bytes(b"\x80\x02}q\x00.")
     (tmp_path / "Stable-diffusion" / "folder").mkdir()
     write_header(tmp_path / "Stable-diffusion/folder/part.safetensors", {UNET: [64, 4, 3, 3]})
@@ -65,13 +66,20 @@ def test_trees_of_other_programs_are_understood(tmp_path: Path) -> None:
         "Lora/old": FileKind.LORA,
         "VAE/smooth": FileKind.VAE,
         "embeddings/tired": FileKind.EMBEDDING,
+        "embeddings/xl": FileKind.EMBEDDING,
+        "embeddings/old": FileKind.EMBEDDING,
         "loras/peft": FileKind.LORA,
         "models/checkpoints/two": FileKind.CHECKPOINT,
     }
     assert found["Lora/style"].context_width == found["embeddings/tired"].context_width == 768
     assert found["loras/peft"].context_width == 2048
     unused = {name for name, file in found.items() if file.problem and file.problem.key == "error.weights_not_used"}
-    assert unused == {"VAE/smooth", "embeddings/tired"}
+    assert unused == {"VAE/smooth"}
+    assert (found["embeddings/tired"].vectors, found["embeddings/xl"].vectors) == (2, 4)
+    assert found["embeddings/xl"].context_width == 768 + 1280
+    old = found["embeddings/old"].problem
+    assert old is not None
+    assert old.key == "error.inversion_pickle"
     assert {name for name, file in found.items() if file.problem and file.problem.key == "error.weights_pickle"} == {
         "Stable-diffusion/old",
         "Lora/old",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from PIL import Image
 
 from webui.diffusion.capabilities import capabilities_of, unpacked
 from webui.diffusion.latents import predicted_x0
+from webui.diffusion.light_pipeline import with_parts
 from webui.diffusion.request import GenerateRequest, picture_seeds, with_fixed_seed
 from webui.diffusion.samplers import Sampler, build_scheduler, find_sampler
 from webui.runtime.catalog import USUAL_GUIDANCE_SCALE
@@ -137,7 +137,7 @@ def _draw_batch(
             recording = stack.enter_context(recorder.recording(pipe, request, scheduler, seeds))
         size = cast(int, request.height), cast(int, request.width)
         _watch(scheduler, sampler, batch, on_step, cancel, recording, lambda rows: unpacked(pipe, rows, *size))
-        images = _with_scheduler(pipe, scheduler)(
+        images = with_parts(pipe, {"scheduler": scheduler})(
             request.prompt,
             # None where nothing was written: SDXL then takes zeros, as it was trained with, instead of an empty prompt.
             negative_prompt=request.negative_prompt or None,
@@ -151,20 +151,6 @@ def _draw_batch(
         if recording is not None:
             recording.finish(images)
     return tuple(Picture(image, seed) for image, seed in zip(images, seeds, strict=True))
-
-
-def _with_scheduler(pipe: StableDiffusionPipeline, scheduler: Any) -> StableDiffusionPipeline:
-    """A pipeline for one run over the same weights; `pipe` keeps its own scheduler and progress bar."""
-    known = inspect.signature(type(pipe).__init__).parameters
-    parts = pipe.components | {"scheduler": scheduler, "safety_checker": None, "feature_extractor": None}
-    # What a pipeline is made with beside its parts; no checker and no watermark, which would change pixels.
-    options = {name: value for name, value in pipe.config.items() if name in known and name not in pipe.components}
-    options |= {"requires_safety_checker": False, "add_watermarker": False}
-    light: StableDiffusionPipeline = type(pipe)(
-        **{name: value for name, value in (options | parts).items() if name in known}
-    )
-    light.set_progress_bar_config(disable=True)
-    return light
 
 
 def _watch(

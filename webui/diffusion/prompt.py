@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from webui.diffusion.inversion_words import InversionWord, spans
 from webui.errors import UserError
 from webui.runtime.clip_vocabulary import read_clip_vocabulary
 
@@ -49,27 +51,42 @@ class PromptTokenizers:
         self._lock = threading.Lock()
 
     def count(
-        self, model_folder: Path, revision: str, prompt: str, tokenizer: str = "tokenizer", limit: int = TOKEN_LIMIT
+        self,
+        model_folder: Path,
+        revision: str,
+        prompt: str,
+        tokenizer: str = "tokenizer",
+        limit: int = TOKEN_LIMIT,
+        inversions: Sequence[InversionWord] = (),
     ) -> TokenCount:
         """The tokens of `prompt` for the txt2img model in `model_folder`, or in the single file of that name.
 
-        `tokenizer` is the pipeline's part that counts, `limit` its window. Raises UserError for a broken tokenizer.
+        `tokenizer` is the pipeline's part that counts, `limit` its window; a word of `inversions` counts as many tokens
+        as it has vectors. Raises UserError for a broken tokenizer.
         """
         with self._lock:
             key = (model_folder / tokenizer, revision)
             if key not in self._tokenizers:
                 self._tokenizers[key] = _tokenizer_of(model_folder, tokenizer)
             found = self._tokenizers[key]
-        return count_tokens(found, prompt, limit)
+        return count_tokens(found, prompt, limit, inversions)
 
 
-def count_tokens(tokenizer: Tokenizer, prompt: str, limit: int = TOKEN_LIMIT) -> TokenCount:
+def count_tokens(
+    tokenizer: Tokenizer, prompt: str, limit: int = TOKEN_LIMIT, inversions: Sequence[InversionWord] = ()
+) -> TokenCount:
     """Count and say what is cut: the start token, the first `limit` - 2 of the prompt and the end token are kept."""
-    encoding = tokenizer.encode(prompt, add_special_tokens=False)
-    room = limit - tokenizer.num_special_tokens_to_add(is_pair=False)
-    cut_at = encoding.offsets[room][0] if len(encoding) > room else len(prompt)
-    used = len(encoding) + tokenizer.num_special_tokens_to_add(is_pair=False)
-    return TokenCount(used, limit, prompt[:cut_at], prompt[cut_at:])
+    starts: list[int] = []
+    for span in spans(prompt, inversions):
+        if span.word is not None:
+            starts.extend([span.start] * span.word.vectors)
+        else:
+            encoding = tokenizer.encode(prompt[span.start : span.end], add_special_tokens=False)
+            starts.extend(span.start + start for start, _ in encoding.offsets)
+    specials = tokenizer.num_special_tokens_to_add(is_pair=False)
+    room = limit - specials
+    cut_at = starts[room] if len(starts) > room else len(prompt)
+    return TokenCount(len(starts) + specials, limit, prompt[:cut_at], prompt[cut_at:])
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from webui.clip.tokens import Piece, TokenizedText, tokenize
+from webui.diffusion.inversion_words import Expansion
 from webui.diffusion.trace import TraceToken
 
 _THAI: Final = re.compile(r"[\u0e00-\u0e7f]")
@@ -27,9 +28,10 @@ def prompt_rows(
 
     Rows: the start token, every piece of the prompt, the end token, and all padding as one. Words are runs without
     white space or punctuation; Thai, which is written without spaces, is split where words of `lexicon` and the
-    commonest of picture prompts are found, the longest first.
+    commonest of picture prompts are found, the longest first. A textual inversion is one word of several pieces.
     """
-    tokenized = tokenize(tokenizer, prompt, positions)
+    inversions = getattr(tokenizer, "expansion", None) or Expansion((), ())
+    tokenized = tokenize(tokenizer, inversions.expanded(prompt), positions)
     text = "".join(letter.character for letter in tokenized.letters)
     known = {_normal(word) for word in (*_THAI_WORDS, *lexicon) if _THAI.search(word)}
     spans = tuple(_word_spans(text, known))
@@ -37,12 +39,19 @@ def prompt_rows(
     used = sorted({owner for owner in owners if owner is not None})
     number = {span: index for index, span in enumerate(used)}
     tokens = [
-        TraceToken(_letters(piece, tokenized), _kind(place, piece, tokenized.pieces), place, 1, number.get(owner))  # type: ignore[arg-type]
+        TraceToken(
+            inversions.said(_letters(piece, tokenized)),
+            _kind(place, piece, tokenized.pieces),
+            place,
+            1,
+            number.get(owner),  # type: ignore[arg-type]
+        )
         for place, (piece, owner) in enumerate(zip(tokenized.pieces, owners, strict=True))
     ]
     if len(tokens) < positions:
         tokens.append(TraceToken("", "padding", len(tokens), positions - len(tokens), None))
-    return tuple(tokens), tuple(text[slice(*spans[span])] for span in used), tokenized.cut_text
+    words = tuple(inversions.contracted(text[slice(*spans[span])]) for span in used)
+    return tuple(tokens), words, inversions.contracted(tokenized.cut_text)
 
 
 def _normal(text: str) -> str:

@@ -12,12 +12,12 @@ from typing import Any, Final
 import gradio as gr
 from gradio.blocks import Block
 
-from webui.diffusion.lora_tags import LoraUse, with_lora
 from webui.diffusion.request import RANDOM_SEED
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages import create_form as form_parts
-from webui.pages.create_form import CreateForm, LoraPart
+from webui.pages.create_files import FilesPart
+from webui.pages.create_form import CreateForm
 from webui.pages.create_run import Run, follow_run
 from webui.pages.create_stage import Stage, build_controls, build_stage, drawn_from, selected_picture
 from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, unchanged
@@ -29,6 +29,7 @@ from webui.pages.sending import SentPicture
 from webui.runtime.catalog import CatalogEntry
 from webui.store.infotext import parse_infotext, read_infotext
 from webui.studio import Studio
+from webui.tasks.files import other_inversions
 from webui.tasks.translate import thai_translator
 from webui.tasks.txt2img import count_prompt_tokens
 from webui.views.model import render_model
@@ -70,7 +71,7 @@ class CreatePage(Page):
     saved: gr.BrowserState
     check: PictureCheckPart
     panels: gr.Column
-    loras: LoraPart
+    files: FilesPart
 
     @classmethod
     def build(cls, studio: Studio, readers: Readers, page: Localizer) -> CreatePage:
@@ -84,7 +85,7 @@ class CreatePage(Page):
                 send_prompt = page.make(
                     gr.Button, {"value": "create.send_to_prompt"}, size="sm", elem_id="send-to-prompt"
                 )
-                loras = form_parts.build_loras(page, studio.catalog)
+                files = FilesPart.build(page, studio.catalog)
                 controls = build_controls(page)
                 notice = gr.HTML(apply_default_css=False, elem_id="notice")
                 panels = gr.Column(elem_id="extension-panels")  # the frame fills it with what extensions add
@@ -107,7 +108,7 @@ class CreatePage(Page):
         saved = gr.BrowserState(None, storage_key=_STORAGE_KEY, secret=_STORAGE_SECRET)
         built = cls(
             studio, readers, form, stage, tokens, suggestions, about, notice, gr.State(None), random_seed, last_seed,
-            from_picture, send_prompt, saved, check, panels, loras,
+            from_picture, send_prompt, saved, check, panels, files,
         )  # fmt: skip
         built._wire_run()
         built._wire_form()
@@ -216,10 +217,7 @@ class CreatePage(Page):
             outputs=[form.sampler, form.width, form.height, form.guidance_scale, *self._beside()],
             **QUIET,
         )
-        loras = self.loras
-        loras.add.click(
-            self._add_lora, inputs=[form.prompt, loras.name, loras.weight], outputs=[form.prompt, loras.name], **QUIET
-        )
+        self.files.wire(form.prompt, form.negative_prompt)
         self.from_picture.upload(
             self._read_picture,
             inputs=[self.from_picture],
@@ -271,13 +269,6 @@ class CreatePage(Page):
 
     def _suggest(self, sample: list[str]) -> Updates:
         return self.with_prompt(sample[0])
-
-    def _add_lora(self, prompt: str, name: str | None, weight: float) -> Updates:
-        """Put the LoRA's tag behind the prompt, once; the list is as the folder is now."""
-        updates: Updates = {self.loras.name: gr.update(choices=form_parts.lora_choices(self.studio.catalog))}
-        if name:
-            updates[self.form.prompt] = gr.update(value=with_lora(prompt, LoraUse(name, float(weight))))
-        return updates
 
     def _count(self, prompt: str, model: str | None, request: gr.Request) -> str:
         return self._tokens_of(prompt, model, self.readers.translator(request))
@@ -350,4 +341,5 @@ def _read_settings(path: Path, name: str, studio: Studio) -> tuple[PictureNotice
         except UserError as error:
             del values["model"]
             ignored = (*ignored, error)
+    ignored = (*ignored, *other_inversions(studio, found.inversions))
     return PictureNotice(name, ignored), values

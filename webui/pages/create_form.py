@@ -16,7 +16,6 @@ from webui.i18n import Translator
 from webui.pages.localize import Localizer, Updates
 from webui.pages.model_list import build_model_list
 from webui.runtime.catalog import TXT2IMG, Catalog, CatalogEntry
-from webui.runtime.checkpoint_family import FileKind
 
 SUGGESTIONS: Final = (
     "create.suggestion.cat",
@@ -123,42 +122,6 @@ def build_prompts(page: Localizer, ready_prompt: str) -> tuple[gr.Textbox, gr.Te
         elem_id="negative-prompt",
     )
     return prompt, negative_prompt, tokens, suggestions
-
-
-@dataclass(frozen=True, slots=True)
-class LoraPart:
-    """What puts a LoRA into the prompt: which one, how strongly, and the button that does it."""
-
-    name: gr.Dropdown
-    weight: gr.Slider
-    add: gr.Button
-
-
-def build_loras(page: Localizer, catalog: Catalog) -> LoraPart:
-    """The LoRA files on this machine, in a panel that is closed at first."""
-
-    def choices(_: Translator) -> list[tuple[str, str]]:
-        return lora_choices(catalog)
-
-    with page.make(gr.Accordion, {"label": "create.lora.panel"}, open=False, elem_id="loras"):
-        page.make(gr.Markdown, {"value": "create.lora.about"})
-        name = page.make(
-            gr.Dropdown, {"label": "create.lora.name", "choices": choices}, value=None, elem_id="lora-name"
-        )
-        weight = page.make(
-            gr.Slider, {"label": "create.lora.weight", "info": "create.lora.weight.info"}, minimum=-2, maximum=2,
-            step=0.05, buttons=[], value=1, elem_id="lora-weight",
-        )  # fmt: skip
-        add = page.make(gr.Button, {"value": "create.lora.add"}, size="sm", elem_id="lora-add")
-    return LoraPart(name, weight, add)
-
-
-def lora_choices(catalog: Catalog) -> list[tuple[str, str]]:
-    """The LoRA that can be used, by their bare names where only one is called so."""
-    files = [file for file in catalog.files.found() if file.kind is FileKind.LORA and file.problem is None]
-    names = [file.name for file in files]
-    called = (file.name if names.count(file.name) == 1 else file.id for file in files)
-    return [(name, name) for name in called]
 
 
 def build_translation(page: Localizer, refusal: Callable[[], UserError | None]) -> tuple[gr.Checkbox, gr.Textbox]:

@@ -8,7 +8,7 @@ state. Nothing here imports torch: a header of a few kilobytes is all that is re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -63,13 +63,15 @@ class Detected:
     """What a header says: the kind of file, for checkpoints the family, for LoRA and embeddings what they fit.
 
     `context_width` is the width of the text that the U-Net reads (768 for SD 1.x, 1024 for 2.x, 2048 for SDXL); 0 when
-    the file does not touch it. `variant` names a relative of LoRA that is not read here ("LoHa").
+    the file does not touch it. `vectors` is how many tokens a textual inversion takes, 0 when its tensors fit nothing.
+    `variant` names a relative of LoRA that is not read here ("LoHa").
     """
 
     kind: FileKind
     family: CheckpointFamily | None = None
     context_width: int = 0
     variant: str = ""
+    vectors: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +111,23 @@ def detect(shapes: Shapes) -> Detected:
     if any(_is_lora(name) for name in shapes) or _lora_variant(shapes):
         return Detected(FileKind.LORA, None, _lora_context_width(shapes), _lora_variant(shapes))
     if "emb_params" in shapes or {"clip_l", "clip_g"} <= shapes.keys():
-        return Detected(FileKind.EMBEDDING, None, shapes.get("emb_params", (0, 0))[-1])
+        return _inversion([shapes[name] for name in ("clip_l", "clip_g", "emb_params") if name in shapes])
     if (
         f"{VAE}decoder.conv_in.weight" in shapes
         or {"decoder.conv_in.weight", "encoder.conv_in.weight"} <= shapes.keys()
     ):
         return Detected(FileKind.VAE)
     if len(shapes) == 1 and len(next(iter(shapes.values()))) in (1, 2):
-        return Detected(FileKind.EMBEDDING, None, next(iter(shapes.values()))[-1])
+        return _inversion(list(shapes.values()))
     return Detected(FileKind.OTHER)
+
+
+def _inversion(tensors: Sequence[tuple[int, ...]]) -> Detected:
+    """Vectors (n, width), or one (width,); SDXL has two tensors, one for each of its text encoders."""
+    rows = {shape[0] if len(shape) == 2 else 1 for shape in tensors}
+    fits = len(rows) == 1 and all(len(shape) in (1, 2) and min(shape) > 0 for shape in tensors)
+    vectors = rows.pop() if fits else 0
+    return Detected(FileKind.EMBEDDING, None, sum(shape[-1] for shape in tensors if shape), vectors=vectors)
 
 
 def plan_checkpoint(file: Path, shapes: Shapes) -> CheckpointPlan:

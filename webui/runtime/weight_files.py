@@ -6,6 +6,7 @@ is examined in the background, so that a thousand files slow no page.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -25,6 +26,8 @@ PATIENCE_SECONDS: Final = 0.1
 _SAFE: Final = ".safetensors"
 _PICKLES: Final = (".ckpt", ".pt", ".pth", ".bin")
 _DEPTH: Final = 4
+MAX_VECTORS: Final = 75
+"""Of a textual inversion: what fits between CLIP's start and end token."""
 _FOLDERS: Final[Mapping[str, FileKind]] = MappingProxyType(
     {
         "stable-diffusion": FileKind.CHECKPOINT,
@@ -47,7 +50,7 @@ class WeightFile:
     """A file of weights. `id` is its path below the models folder without its ending, `name` its bare name.
 
     `revision` changes with the file. `problem` says why it cannot be used. `default_side` (pixels) and `size_multiple`
-    are a checkpoint's, 0 for others.
+    are a checkpoint's, `vectors` a textual inversion's, 0 for others.
     """
 
     id: str
@@ -60,6 +63,7 @@ class WeightFile:
     context_width: int = 0
     default_side: int = 0
     size_multiple: int = 0
+    vectors: int = 0
     problem: UserError | None = None
 
 
@@ -79,6 +83,7 @@ class WeightFiles:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._known: dict[_Seen, WeightFile] = {}
+        self._hashes: dict[tuple[Path, str], str] = {}
         self._lock = threading.Lock()
         self._background: threading.Thread | None = None
 
@@ -110,6 +115,22 @@ class WeightFiles:
         if matches[0].problem is not None:
             raise UserError(matches[0].problem.key, **matches[0].problem.values)
         return matches[0]
+
+    def sha256(self, file: WeightFile) -> str:
+        """The hash of the file's bytes, in hexadecimal; read once until the file changes. Raises UserError."""
+        with self._lock:
+            known = self._hashes.get((file.path, file.revision))
+        if known is not None:
+            return known
+        try:
+            with file.path.open("rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UserError("error.model_file_broken", file=str(file.path), reason=reason) from error
+        with self._lock:
+            self._hashes[file.path, file.revision] = found
+        return found
 
     def waiting(self) -> int:
         """How many files are still to be examined in the background."""
@@ -158,7 +179,8 @@ def _examined(seen: _Seen, root: Path) -> WeightFile:
         revision=f"{seen.size:x}-{seen.changed:x}",
     )
     if seen.path.suffix.lower() in _PICKLES:
-        return replace(entry, problem=UserError("error.weights_pickle", file=str(seen.path)))
+        key = "error.inversion_pickle" if seen.meant is FileKind.EMBEDDING else "error.weights_pickle"
+        return replace(entry, problem=UserError(key, file=str(seen.path), name=name))
     try:
         safety.resolve_inside(seen.path, (root,))
         shapes = shapes_of(safety.read_safetensors_header(seen.path))
@@ -180,7 +202,12 @@ def _with_kind(entry: WeightFile, detected: Detected) -> WeightFile:
         return replace(known, problem=UserError("error.weights_unknown", file=str(entry.path)))
     if detected.variant:
         return replace(known, problem=UserError("error.lora_variant", file=str(entry.path), variant=detected.variant))
-    if detected.kind in (FileKind.VAE, FileKind.EMBEDDING):
+    if detected.kind is FileKind.EMBEDDING:
+        if not 1 <= detected.vectors <= MAX_VECTORS:
+            shape = UserError("error.inversion_shape", file=str(entry.path), limit=MAX_VECTORS)
+            return replace(known, problem=shape)
+        return replace(known, vectors=detected.vectors)
+    if detected.kind is FileKind.VAE:
         return replace(known, problem=UserError("error.weights_not_used", file=str(entry.path)))
     return known
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Final
 
 from PIL import Image, UnidentifiedImageError
@@ -37,6 +38,8 @@ _ORIGINAL: Final = "Original prompt"
 
 # A1111's re_param_code with the repetition made unambiguous, so that hostile text cannot make it slow.
 _FIELD: Final = re.compile(r'\s*(\w[\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+_INVERSIONS: Final = "TI hashes"
+_NAMED_HASH: Final = re.compile(r"([^:,]+): ([0-9a-f]{8,64})(?:, |$)")
 _MIN_FIELDS: Final = 3
 _MAX_MODEL_NAME: Final = 200
 _NUMBERS: Final[Mapping[str, tuple[str, Callable[[str], int | float]]]] = {
@@ -60,22 +63,26 @@ class Infotext:
     """What was found: `values` are fields of GenerateRequest, `ignored` says of each other field why it was left out.
 
     Each entry of `ignored` is a UserError whose message names the field: "infotext.unknown_field" or the check that
-    the value failed.
+    the value failed. `inversions` are the textual inversions that it was drawn with, name to the beginning of a hash.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     ignored: tuple[UserError, ...] = ()
+    inversions: Mapping[str, str] = field(default_factory=dict)
 
     def over(self, base: GenerateRequest) -> GenerateRequest:
         """`base` with what was found put over it."""
         return replace(base, **self.values)
 
 
-def format_infotext(request: GenerateRequest, seed: int, width: int, height: int) -> str:
+def format_infotext(
+    request: GenerateRequest, seed: int, width: int, height: int, files: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """The infotext of one picture of `request`, drawn from `seed` at `width` x `height` pixels.
 
     Where A1111's format cannot hold the prompts (a line in them looks like a field, or has spaces at its ends), two
-    fields more keep them exactly. LoRA stand behind the prompt, as they do there.
+    fields more keep them exactly. LoRA stand behind the prompt, as they do there. `files` are fields of the files that
+    it was drawn with, beside the model.
     """
     drawn = with_tags(request.prompt, request.loras)
     plain = "\n".join(
@@ -94,6 +101,7 @@ def format_infotext(request: GenerateRequest, seed: int, width: int, height: int
     }
     if request.original_prompt:
         fields[_ORIGINAL] = request.original_prompt
+    fields |= files
     fields["Version"] = f"diffuscope {webui.__version__}"
     text = f"{plain}\n{_format_fields(fields)}" if plain else _format_fields(fields)
     prompt, negative_prompt, _ = _split(text)
@@ -113,6 +121,7 @@ def parse_infotext(text: str, limits: GenerateLimits | None = None) -> Infotext:
     if not text.strip():
         raise UserError("error.infotext_empty")
     prompt, negative_prompt, fields = _split(text)
+    inversions = dict(_NAMED_HASH.findall(fields.pop(_INVERSIONS, "")))
     limits = limits or GenerateLimits()
     found: dict[str, Any] = {}
     ignored: list[UserError] = []
@@ -121,7 +130,7 @@ def parse_infotext(text: str, limits: GenerateLimits | None = None) -> Infotext:
             found |= _checked(read(), limits)
         except UserError as error:
             ignored.append(error)
-    return Infotext(found, tuple(ignored))
+    return Infotext(found, tuple(ignored), inversions)
 
 
 def read_infotext(source: str | Path | IO[bytes] | Image.Image) -> str:

@@ -25,7 +25,7 @@ from webui.runtime.catalog import CLIP, TXT2IMG
 from webui.runtime.jobs import JobCancelled, JobContext
 from webui.studio import Studio
 from webui.tasks.clip import with_encoder
-from webui.tasks.loras import drawing_with_loras
+from webui.tasks.files import drawing_with_files
 from webui.tasks.translate import translate_first
 from webui.tasks.txt2img import PreviewFrame, prepare_request, working_memory
 from webui.vision.pictures import PictureFile
@@ -134,7 +134,7 @@ def record_run(studio: Studio, request: TraceRequest, context: JobContext) -> Re
 
     traces = studio.manager.run(
         key,
-        drawing_with_loras(studio, asked, record),
+        drawing_with_files(studio, asked, record),
         working_memory=working_memory(asked),
         cancel=context.cancelled,
         on_progress=context.progress,
@@ -174,7 +174,7 @@ def leave_out_word(studio: Studio, request: AblationRequest, context: JobContext
     key = studio.catalog.find(asked.model, TXT2IMG).key()
     ablation = studio.manager.run(
         key,
-        drawing_with_loras(studio, asked, work),
+        drawing_with_files(studio, asked, work),
         working_memory=working_memory(asked),
         cancel=context.cancelled,
         on_progress=context.progress,

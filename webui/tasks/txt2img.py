@@ -23,7 +23,8 @@ from webui.runtime.pipelines import STABLE_DIFFUSION
 from webui.store.gallery import SavedPicture
 from webui.store.infotext import format_infotext
 from webui.studio import Studio
-from webui.tasks.loras import drawing_with_loras, refuse_loras, with_loras_apart
+from webui.tasks.files import drawing_with_files, file_fields, inversions_in, known_inversions, refuse_inversions
+from webui.tasks.loras import refuse_loras, with_loras_apart
 from webui.tasks.search import index_new_picture
 from webui.tasks.translate import Translation, thai_translator, translate_first, wants_translation
 
@@ -77,6 +78,7 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
     limits = studio.settings.limits
     check_request(request, limits)
     request = with_loras_apart(studio, request)
+    inversions_in(studio, request.prompt, request.negative_prompt)
     entry = studio.catalog.find(request.model, TXT2IMG)
     check_sampler(request.sampler, entry.title, flow=entry.kind.flow)
     if entry.kind.embedded_guidance and request.negative_prompt.strip():
@@ -90,8 +92,8 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
 
 
 def prepare_plain_request(studio: Studio, request: GenerateRequest) -> GenerateRequest:
-    """As `prepare_request`, for work that draws without LoRA; a request for one is refused."""
-    return refuse_loras(prepare_request(studio, request))
+    """As `prepare_request`, for work without LoRA and textual inversions; a request for one is refused."""
+    return refuse_inversions(studio, refuse_loras(prepare_request(studio, request)))
 
 
 def count_prompt_tokens(studio: Studio, model: str, prompt: str) -> TokenCount:
@@ -101,7 +103,7 @@ def count_prompt_tokens(studio: Studio, model: str, prompt: str) -> TokenCount:
     tokenizer, limit = entry.kind.counted
     if tokenizer not in entry.kind.parts:  # left out of this model: CLIP's window is what there is
         tokenizer, limit = STABLE_DIFFUSION.counted
-    return studio.tokenizers.count(entry.source, entry.revision, prompt, tokenizer, limit)
+    return studio.tokenizers.count(entry.source, entry.revision, prompt, tokenizer, limit, known_inversions(studio))
 
 
 def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext) -> DrawnPictures:
@@ -129,7 +131,7 @@ def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext)
     try:
         studio.manager.run(
             key,
-            drawing_with_loras(studio, request, drawing.go_on),
+            drawing_with_files(studio, request, drawing.go_on),
             working_memory=working_memory(request),
             cancel=context.cancelled,
             on_progress=context.progress,
@@ -159,6 +161,7 @@ class _Drawing:
         self._key = key
         self._context = context
         self._preview_map: LatentRGB | None = None
+        self._file_fields = file_fields(studio, request)
 
     def go_on(self, pipe: StableDiffusionPipeline) -> None:
         """Draw the batches that are missing."""
@@ -187,7 +190,7 @@ class _Drawing:
 
     def _save(self, pictures: tuple[Picture, ...]) -> None:
         for picture in pictures:
-            infotext = format_infotext(self._request, picture.seed, *self._size)
+            infotext = format_infotext(self._request, picture.seed, *self._size, self._file_fields)
             self.saved.append(self._studio.gallery.save(picture.image, infotext, picture.seed))
             index_new_picture(self._studio, self.saved[-1].path)
             self._context.publish(self.saved[-1])
