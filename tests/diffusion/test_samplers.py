@@ -36,11 +36,12 @@ def test_the_prediction_type_is_the_models(prediction_type: str, config: Any) ->
 
 def test_which_scheduler_the_model_was_saved_with_makes_no_difference(config: Any) -> None:
     """`from_config` hands options on from one class to the next: "leading" from DDIM, "sde" from DPM++ SDE to DEIS."""
+    others = {name: build_scheduler(name, config).config for name in ("DDIM", "Euler", "DPM++ 2M SDE Karras", "DPM2")}
     for name in SAMPLERS:
         expected = build_scheduler(name, config)
         expected.set_timesteps(7)
-        for other in ("DDIM", "PLMS", "Euler", "DPM++ 2M SDE Karras", "DPM2"):
-            scheduler = build_scheduler(name, build_scheduler(other, config).config)
+        for other, saved in others.items():
+            scheduler = build_scheduler(name, saved)
             scheduler.set_timesteps(7)
             assert torch.equal(scheduler.timesteps, expected.timesteps), f"{name} after {other}"
             if hasattr(expected, "sigmas"):

@@ -1,4 +1,4 @@
-"""Nothing is looked up in the network while somebody uses the page: neither by the server nor by the browser."""
+"""One visit to every page: each can be read and used by everyone, and nothing is looked up in the network meanwhile."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, expect
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.conftest import Visitors
 from tests.e2e.served import launch_chromium, serve
+from tests.e2e.tour import TOUR, back_to_create
 
 AUDIT = """
 import os, sys
@@ -51,7 +53,30 @@ def hosts_in(log: Path) -> set[str]:
     return {urlsplit(host if "//" in host else f"//{host}").hostname or "" for host in ours} - CHROMIUMS_OWN
 
 
-def test_nothing_is_looked_up(
+SETTLED = """
+() => Promise.all(document.getAnimations()
+  .filter((each) => each.effect.getComputedTiming().iterations !== Infinity).map((each) => each.finished.catch(() => 0)))
+"""
+"""A colour on its way from one to another is neither."""
+
+
+def barriers(page: Page) -> list[str]:
+    """What keeps people from reading or using what is shown: serious and critical, by axe-core.
+
+    Only contrast depends on the theme, so the dark one is asked for nothing else.
+    """
+    found = []
+    for theme, rules in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
+        page.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
+        page.evaluate(SETTLED)
+        for violation in Axe().run(page, options={"resultTypes": ["violations"], **rules}).response["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                places = [f"{node['html'][:160]}: {node['failureSummary'][:240]}" for node in violation["nodes"][:3]]
+                found.append(f"{theme}, {violation['id']}: {places}")
+    return found
+
+
+def test_every_page_is_for_everyone_and_nothing_is_looked_up(
     tmp_path: Path, models_dir: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(AUDIT, encoding="utf-8")
@@ -60,20 +85,29 @@ def test_nothing_is_looked_up(
     monkeypatch.setenv("LOOKED_UP", str(by_python))
     served = serve(tmp_path / "data", models_dir)
     chromium = launch_chromium(browser.browser_type, f"--log-net-log={by_chromium}")
+    barred: dict[str, list[str]] = {}
     try:
         visitors = Visitors(chromium, served.url, [], [])
         create = visitors.visit()
         create.set("steps", 2)
         create.generate.click()
         create.wait_until_done()
-        for tab in create.page.locator("#tabs > .tab-wrapper").first.get_by_role("tab").all_inner_texts():
-            create.open_tab(tab)
+        barred["create"] = barriers(create.page)
+        for name, work in TOUR.items():
+            work(create)
+            barred[name] = barriers(create.page)
+            back_to_create(create)
+        for name in ("Search", "Models", "Extensions", "X/Y/Z", "Walk"):
+            create.open_tab(name)
+            barred[name] = barriers(create.page)
         create.speak("ไทย")
         expect(create.page.locator("html[lang=th]")).to_be_attached()
+        barred["Thai"] = barriers(create.page)
     finally:
         chromium.close()
         assert served.stop() == 0, "".join(served.said)
     assert not visitors.complaints
+    assert {name: found for name, found in barred.items() if found} == {}
     python_asked = set(by_python.read_text(encoding="utf-8").split())
     chromium_asked = hosts_in(by_chromium)
     assert "127.0.0.1" in python_asked & chromium_asked, "both were watched"
