@@ -36,7 +36,7 @@ def _save(parts: Mapping[str, Any], folder: Path) -> None:
             if part == "clip":
                 save_clip_tokenizer(folder / name)
             else:
-                _t5_tokenizer().save_pretrained(folder / name)
+                t5_tokenizer().save_pretrained(folder / name)
         elif name != "class":
             part.save_pretrained(folder / name)
             library = type(part).__module__.partition(".")[0]
@@ -64,7 +64,7 @@ def _t5() -> Any:
     )
 
 
-def _t5_tokenizer() -> Any:
+def t5_tokenizer() -> Any:
     """Every printable ASCII letter is a piece."""
     from transformers import T5TokenizerFast
 

@@ -14,7 +14,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 from tests.e2e.driver import CreateDriver
 from tests.e2e.served import launch_chromium, serve
 from webui.diffusion.bundled import bundled_traces
-from webui.diffusion.trace import Trace, TraceLevel, TraceShapes, open_trace, save_trace
+from webui.diffusion.trace import Trace, open_trace, save_trace
+from webui.diffusion.trace_header import TraceLevel, TraceShapes
 from webui.views.inside_payload import as_json, trace_payload
 
 STEPS = 50

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from tests.diffusion.conftest import recorded
-from webui.diffusion.recorder import step_sizes
+from webui.diffusion.recorded_maps import step_sizes
 from webui.diffusion.request import GenerateRequest
-from webui.diffusion.trace import METADATA_KEY, Trace, open_trace, save_trace
+from webui.diffusion.trace import FORMAT_VERSION, METADATA_KEY, Trace, open_trace, save_trace
 from webui.errors import UserError
 
 
@@ -206,6 +206,10 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], None]] = {
     "stopped, yet with a picture": lambda h: h["trace"].update(stopped=True),
     "larger than its level": lambda h: h["trace"]["levels"][0].update(step_height=5000),
     "no levels": lambda h: h["trace"].update(levels=[]),
+    "words without maps": lambda h: h["trace"].update(levels=[], layers=[]),
+    "flow that predicts noise": lambda h: h["trace"].update(space="flow"),
+    "velocity in another space": lambda h: h["trace"].update(prediction_type="flow"),
+    "more noise than there is": lambda h: h["trace"].update(space="flow", prediction_type="flow"),
 }
 
 
@@ -220,7 +224,7 @@ def test_a_header_that_lies_is_refused(name: str, content: bytes, tmp_path: Path
 
 def test_a_newer_format_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
-    path.write_bytes(edited(content, lambda header: header.update(version=2)))
+    path.write_bytes(edited(content, lambda header: header.update(version=FORMAT_VERSION + 1)))
     assert refusal(path) == "error.trace_newer"
 
 

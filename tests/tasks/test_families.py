@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -16,19 +17,25 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from tests.tiny_families import FAMILIES, save_families
+from webui.diffusion.ablation import decode_x0
 from webui.diffusion.capabilities import capabilities_of
 from webui.diffusion.generate import StepView, generate
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.samplers import find_sampler
+from webui.diffusion.trace import open_trace, save_trace
 from webui.diffusion.wordmaps import word_map
 from webui.errors import UserError
+from webui.i18n import Translator
 from webui.runtime.catalog import TXT2IMG
 from webui.runtime.jobs import JobContext, Published
 from webui.settings import Settings
 from webui.store.infotext import parse_infotext, read_infotext
 from webui.studio import Studio, open_studio
-from webui.tasks.inside import TraceRequest, prepare_trace, record_run
+from webui.tasks.inside import AblationRequest, TraceRequest, leave_out_word, record_run
+from webui.tasks.tour import TourRequest, check_tour
 from webui.tasks.txt2img import PreviewFrame, count_prompt_tokens, draw_pictures, prepare_request
+from webui.views.inside_payload import trace_payload
+from webui.views.trace_report import describe_trace
 
 SAMPLER = {name: "Flow Euler" if name in ("sd3", "flux") else "Euler" for name in FAMILIES}
 REQUESTS = {
@@ -136,9 +143,57 @@ def test_recording_changes_no_pixel_and_finds_every_word(name: str, studio: Stud
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux"])
-def test_a_transformer_says_why_it_has_no_word_maps_and_which_sampler_it_takes(name: str, studio: Studio) -> None:
+def test_a_transformer_is_recorded_step_by_step_without_word_maps(name: str, studio: Studio, tmp_path: Path) -> None:
+    request = prepare_request(studio, replace(REQUESTS[name], guidance_scale=4.0))
+    untraced = draw_pictures(studio, request, context())
+    trace = record_run(studio, TraceRequest(request, all_heads=True), context()).trace
+    with Image.open(untraced.pictures[0].path) as image:
+        assert trace.picture is not None
+        assert np.array_equal(trace.picture, np.asarray(image))
+    save_trace(trace, tmp_path / "run.safetensors")
+    trace = open_trace(tmp_path / "run.safetensors")
+    header = trace.header
+    assert (header.space, header.prediction_type, header.denoiser) == ("flow", "flow", "transformer")
+    assert (header.words, header.layers, trace.step_maps, trace.head_maps) == ((), (), (), ())
+    assert (header.guidance, trace.uncond is None) == (
+        {"sd3": "classifier_free", "flux": "embedded"}[name],
+        name == "flux",
+    )
+    assert sum(token.positions for token in header.tokens) == header.shapes.positions == {"sd3": 333, "flux": 512}[name]
+    written = "".join(token.text for token in header.tokens).replace("\u2581", "")
+    assert written == {"sd3": "acat" * 2, "flux": "acat"}[name]
+
+    sigmas = [*(step.sigma for step in header.steps), 0.0]
+    after = [*trace.latents[1:], trace.final_latents]
+    for call in range(len(header.steps)):
+        velocity = trace.guided(call)
+        x0 = trace.latents[call] - np.float32(sigmas[call]) * velocity
+        np.testing.assert_allclose(trace.predicted_x0[call], x0, atol=0.02)
+        stepped = trace.latents[call] + np.float32(sigmas[call + 1] - sigmas[call]) * velocity
+        np.testing.assert_allclose(after[call], stepped, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_a_recording_without_word_maps_is_shown_and_says_why(name: str, studio: Studio) -> None:
+    trace = record_run(studio, TraceRequest(replace(REQUESTS[name], guidance_scale=4.0)), context()).trace
+    told = trace_payload(trace)
+    assert (told["maps"], told["chips"], told["atlas"]) == (None, [], None)
+    assert (told["guidance"] is None, told["request"]["cfg"]) == (name == "flux", 4.0)
+    assert (told["schedule"][0], told["schedule"][-2], told["schedule"][-1]) == (1, 0, 1000)
+    for language, words in (("en", "no word maps"), ("th", "ไม่มีแผนที่ของคำ")):
+        assert words in describe_trace(trace, Translator(studio.messages, language))
     with pytest.raises(UserError, match="no_word_maps"):
-        prepare_trace(studio, TraceRequest(REQUESTS[name]))
+        leave_out_word(studio, AblationRequest(trace, 0), context())
+    with pytest.raises(UserError, match="no_word_maps"):
+        check_tour(studio, TourRequest("a cat", name))
+    with studio.manager.use(studio.catalog.find(name, TXT2IMG).key()) as pipe:
+        frames = decode_x0(pipe, trace)
+    assert trace.picture is not None
+    assert abs(frames[-1].astype(int) - trace.picture).max() <= 2, "the last x0 is what the VAE decodes"
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_a_transformer_says_which_sampler_it_takes(name: str, studio: Studio) -> None:
     with pytest.raises(UserError, match="sampler_not_for_flow"):
         prepare_request(studio, replace(REQUESTS[name], sampler="DDIM"))
     with pytest.raises(UserError, match="sampler_for_flow_only"):
@@ -185,3 +240,6 @@ def test_a_large_text_encoder_may_be_left_out(studio: Studio) -> None:
         stock = stock_picture(studio, request, text_encoder_3=None, tokenizer_3=None)
         assert np.array_equal(np.asarray(image), stock)
     assert count_prompt_tokens(studio, folder.name, "a cat").limit == 77
+    header = record_run(studio, TraceRequest(request), context()).trace.header
+    assert sum(token.positions for token in header.tokens) == header.shapes.positions
+    assert header.encoders == ("CLIP",)

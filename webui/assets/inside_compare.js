@@ -2,7 +2,7 @@
 (() => {
   "use strict";
   const inside = window.diffuscopeInside;
-  const { shared, say, make, number, put, paintPositive, greatest, canvas, legend, chart, figure, Run } = inside;
+  const { shared, say, sayOf, make, number, put, paintPositive, greatest, canvas, legend, chart, figure, Run } = inside;
 
   const difference = (run, other, call, pair) => {
     const size = run.shapes.h * run.shapes.w;
@@ -48,7 +48,7 @@
       const call = found.parted.findIndex((value) => value > Number(epsilon.value));
       const words = { epsilon: Number(epsilon.value).toFixed(2) };
       epsilon.setAttribute("aria-valuetext", words.epsilon);
-      parting.textContent = call < 0 ? say("inside.compare.never", words) : say("inside.compare.parts", { ...words, call: call + 1, timestep: number(run.steps[call].timestep, 6) });
+      parting.textContent = call < 0 ? say("inside.compare.never", words) : sayOf(run, "inside.compare.parts", { ...words, call: call + 1, timestep: number(run.steps[call].timestep, 6) });
     };
     const picture = (each, words) => (each.picture ? figure(words, make("img", { src: each.picture, class: "inside-pixels", alt: words })) : figure(words, make("p", { class: "inside-missing" }, say("inside.stopped.short"))));
     const largest = Math.max(...run.steps.map((_, call) => greatest(difference(run, other, call, found.pairs[call]))));
@@ -112,9 +112,9 @@
   });
 
   const mountLockIn = (element, props, watch) => mountResult(element, props, watch, async (data) => {
-    const curve = chart(data.texts.map((text, index) => ({ name: text, values: data.scores.map((row) => row[index]), dashed: index > 0 })), { label: say("inside.lockin.chart"), count: data.scores.length });
+    const curve = chart(data.texts.map((text, index) => ({ name: text, values: data.scores.map((row) => row[index]), dashed: index > 0 })), { label: sayOf(shared.run, "inside.lockin.chart"), count: data.scores.length });
     const table = make("tbody", {}, data.texts.map((text, index) => make("tr", {}, make("th", { scope: "row" }, text), make("td", {}, number(data.scores[0][index])), make("td", {}, number(data.scores.at(-1)[index])))));
-    const node = make("div", { class: "inside-body" }, curve, make("p", { class: "inside-note" }, data.locked ? say("inside.lockin.from", { call: data.locked }) : say("inside.lockin.never")),
+    const node = make("div", { class: "inside-body" }, curve, make("p", { class: "inside-note" }, data.locked ? sayOf(shared.run, "inside.lockin.from", { call: data.locked }) : say("inside.lockin.never")),
       make("table", { class: "numbers-table" }, make("thead", {}, make("tr", {}, ["inside.lockin.text", "inside.lockin.first", "inside.lockin.last"].map((key) => make("th", { scope: "col" }, say(key))))), table));
     node.update = (call) => curve.mark(Math.min(call, data.scores.length - 1));
     return node;

@@ -127,6 +127,14 @@
     },
   };
   const say = (key, values) => shared.say(key, values);
+  // Some things are called otherwise where a transformer predicts velocity (Stable Diffusion 3, FLUX).
+  const OF_A_TRANSFORMER = {
+    "inside.box.unet": "inside.box.transformer", "inside.fact.calls": "inside.fact.calls.transformer", "inside.fact.prediction": "inside.fact.prediction.transformer",
+    "inside.guidance.about": "inside.guidance.about.transformer", "inside.encoder.about": "inside.encoder.about.transformer", "inside.stopped": "inside.stopped.transformer",
+    "inside.compare.parts": "inside.compare.parts.transformer", "inside.lockin.chart": "inside.lockin.chart.transformer", "inside.lockin.from": "inside.lockin.from.transformer",
+  };
+  const OF_FLOW = { "inside.denoise.equation": "inside.denoise.equation.flow", "inside.denoise.schedule": "inside.denoise.schedule.flow" };
+  const sayOf = (run, key, values) => say((run.denoiser === "transformer" && OF_A_TRANSFORMER[key]) || (run.space === "flow" && OF_FLOW[key]) || key, values);
 
   const make = (tag, properties = {}, ...children) => {
     const node = tag === "svg" || properties.svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
@@ -214,6 +222,6 @@
   };
 
   window.diffuscopeInside = {
-    Run, shared, say, make, number, put, shade, code, sequential, paintPositive, paintSigned, greatest, canvas, legend, chart, figure, panel, toggle, follow, COLOURS,
+    Run, shared, say, sayOf, make, number, put, shade, code, sequential, paintPositive, paintSigned, greatest, canvas, legend, chart, figure, panel, toggle, follow, COLOURS,
   };
 })();

@@ -58,6 +58,7 @@
   };
 
   const wordsPanel = (run) => {
+    if (!run.maps) return panel("words", say("inside.panel.words"), true, make("p", { class: "inside-note", id: "inside-no-words" }, say("inside.words.none")));
     const { h, w } = run.maps;
     if (choices.chip === null || !run.chips[choices.chip]) choices.chip = longest(run);
     const bar = make("div", { class: "inside-chips", role: "group", "aria-label": say("inside.words.choose") });

@@ -1,7 +1,7 @@
 // The page "Inside": one scrubber for all panels, and the diagram on top of them. Nothing here asks the server.
 (() => {
   "use strict";
-  const { shared, say, make, number, put } = window.diffuscopeInside;
+  const { shared, say, sayOf, make, number, put } = window.diffuscopeInside;
   const FRAMES_A_SECOND = 6;
   const THUMBNAILS = 32;
 
@@ -85,8 +85,8 @@
     return make("nav", { class: "inside-diagram", "aria-label": say("inside.diagram") },
       box("run", say("inside.box.prompt"), run.request.prompt), arrow(say("inside.shape.letters", { count: [...run.request.prompt].length })),
       box("words", say("inside.box.tokens"), say("inside.box.tokens.detail", { used, positions })), arrow(`${positions}`),
-      box("encoder", say("inside.box.encoder"), "CLIP"), arrow(`${positions} × ${embedding}`),
-      box("denoise", say("inside.box.unet", { calls: run.calls }), run.request.sampler), arrow(`${h} × ${w} × ${channels}`),
+      box("encoder", say("inside.box.encoder"), run.encoders.join(" + ")), arrow(`${positions} × ${embedding}`),
+      box("denoise", sayOf(run, "inside.box.unet", { calls: run.calls }), run.request.sampler), arrow(`${h} × ${w} × ${channels}`),
       box("vae", say("inside.box.vae"), say("inside.box.vae.detail", { factor: Math.round(height / h) })), arrow(`${height} × ${width} × 3`),
       box("picture", say("inside.box.picture"), run.stopped ? say("inside.stopped.short") : `${width} × ${height}`));
   };

@@ -2,7 +2,7 @@
 (() => {
   "use strict";
   const inside = window.diffuscopeInside;
-  const { shared, say, make, number, put, paintPositive, paintSigned, greatest, canvas, legend, chart, figure, panel, Run } = inside;
+  const { shared, say, sayOf, make, number, put, paintPositive, paintSigned, greatest, canvas, legend, chart, figure, panel, Run } = inside;
 
   const entries = (rows) => make("dl", { class: "inside-facts" }, rows.filter(([, value]) => value !== "" && value != null).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(value)))));
 
@@ -10,9 +10,9 @@
     const { request } = run;
     return panel("run", say("inside.panel.run"), false, entries([
       [say("inside.fact.prompt"), request.prompt], [say("inside.fact.negative"), request.negative], [say("inside.fact.model"), request.model],
-      [say("inside.fact.sampler"), request.sampler], [say("inside.fact.steps"), request.steps], [say("inside.fact.calls"), run.calls],
-      [say("inside.fact.cfg"), request.cfg], [say("inside.fact.seed"), request.seed], [say("inside.fact.prediction"), run.prediction],
-      [say("inside.fact.space"), run.space], [say("inside.fact.cut"), run.cut],
+      [say("inside.fact.sampler"), request.sampler], [say("inside.fact.steps"), request.steps], [sayOf(run, "inside.fact.calls"), run.calls],
+      [say("inside.fact.cfg"), request.cfg], [say("inside.fact.seed"), request.seed], [sayOf(run, "inside.fact.prediction"), run.prediction === "flow" ? say("inside.fact.velocity") : run.prediction],
+      [say("inside.fact.space"), run.space === "flow" ? say("inside.fact.space.flow") : run.space], [say("inside.fact.cut"), run.cut],
       [say("inside.fact.versions"), Object.entries(run.versions).map(([name, version]) => `${name} ${version}`).join(", ")],
     ]));
   };
@@ -24,7 +24,7 @@
       make("td", {}, token.positions > 1 ? `${token.first}–${token.first + token.positions - 1}` : String(token.first)),
       make("th", { scope: "row" }, token.text || kinds[token.kind]), make("td", {}, number(token.norm, 4)),
       make("td", { class: "inside-wide" }, make("span", { class: "inside-bar", "aria-hidden": "true" }, make("span", { style: `width:${((token.norm / top) * 100).toFixed(1)}%` })))));
-    return panel("encoder", say("inside.panel.encoder"), false, make("p", { class: "inside-note" }, say("inside.encoder.about", { positions: run.shapes.positions, embedding: run.shapes.embedding })),
+    return panel("encoder", say("inside.panel.encoder"), false, make("p", { class: "inside-note" }, sayOf(run, "inside.encoder.about", { encoders: run.encoders.join(" + "), positions: run.shapes.positions, embedding: run.shapes.embedding })),
       make("div", { class: "heatmap-scroll" }, make("table", { class: "numbers-table" }, make("thead", {}, make("tr", {},
         ["inside.encoder.position", "inside.encoder.piece", "inside.encoder.norm"].map((key) => make("th", { scope: "col" }, say(key))), make("td", {}))), make("tbody", {}, rows))));
   };
@@ -53,7 +53,7 @@
     const scheduleChart = schedule(run);
     const norms = chart([{ name: say("inside.denoise.norm_xt"), values: run.steps.map((step) => step.xn) }, { name: say("inside.denoise.norm_x0"), values: run.steps.map((step) => step.cn), dashed: true }],
       { label: say("inside.denoise.norms"), count: run.calls, low: 0 });
-    const final = run.picture ? make("img", { src: run.picture, class: "inside-pixels", alt: say("inside.denoise.final_alt", { prompt: run.request.prompt }) }) : make("p", { class: "inside-missing" }, say("inside.stopped", { calls: run.calls, planned: run.planned }));
+    const final = run.picture ? make("img", { src: run.picture, class: "inside-pixels", alt: say("inside.denoise.final_alt", { prompt: run.request.prompt }) }) : make("p", { class: "inside-missing" }, sayOf(run, "inside.stopped", { calls: run.calls, planned: run.planned }));
     const update = (call) => {
       const step = run.steps[call];
       put(noisy, run.colours("xt", call));
@@ -76,10 +76,10 @@
     const node = panel("denoise", say("inside.panel.denoise"), true,
       make("div", { class: "inside-three" }, figure(`${say("inside.denoise.xt")}: ${map}${scaled}`, noisy), figure(`${say("inside.denoise.x0")}: ${map}`, clean), figure(say("inside.denoise.final"), final)),
       picked, make("div", { class: "inside-four" }, tiles.map((tile, channel) => figure(say("inside.denoise.channel", { channel: channel + 1 }), tile))), scale, numbers,
-      make("div", { class: "inside-three" }, figure(say("inside.denoise.histogram"), bars), make("div", {}, make("h4", {}, say("inside.denoise.norms")), norms), make("div", {}, make("h4", {}, say("inside.denoise.schedule")), scheduleChart)),
-      make("p", { class: "inside-note" }, say("inside.denoise.equation")),
-      // A stopped run has no picture to compare with.
-      run.picture && make("div", { class: "inside-switches" }, make("button", { type: "button", class: "inside-button", id: "inside-resume", click: () => resume({ call: shared.call }) }, say("inside.denoise.resume"))));
+      make("div", { class: "inside-three" }, figure(say("inside.denoise.histogram"), bars), make("div", {}, make("h4", {}, say("inside.denoise.norms")), norms), make("div", {}, make("h4", {}, sayOf(run, "inside.denoise.schedule")), scheduleChart)),
+      make("p", { class: "inside-note" }, sayOf(run, "inside.denoise.equation")),
+      // A stopped run has no picture to compare with; the tools for latents do not know flow matching.
+      run.picture && run.space !== "flow" ? make("div", { class: "inside-switches" }, make("button", { type: "button", class: "inside-button", id: "inside-resume", click: () => resume({ call: shared.call }) }, say("inside.denoise.resume"))) : null);
     node.update = update;
     return node;
   };
@@ -89,10 +89,10 @@
     const values = run.schedule.slice(0, -1), length = run.schedule.at(-1);
     const x = (timestep) => 40 + (1 - timestep / length) * 424, y = (value) => 12 + (1 - value) * 130;
     const path = values.map((value, place) => `${x((place / (values.length - 1)) * length).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
-    const level = (step) => 1 / Math.sqrt(step.sigma * step.sigma + 1);
+    const level = (step) => (run.space === "flow" ? 1 - step.sigma : 1 / Math.sqrt(step.sigma * step.sigma + 1));
     const dot = make("circle", { svg: true, r: 6, class: "inside-now" });
     const text = (words, at, anchor, height) => make("text", { svg: true, x: at, y: height, "text-anchor": anchor, class: "inside-tick" }, words);
-    const svg = make("svg", { viewBox: "0 0 480 166", role: "img", "aria-label": say("inside.denoise.schedule"), class: "inside-chart" },
+    const svg = make("svg", { viewBox: "0 0 480 166", role: "img", "aria-label": sayOf(run, "inside.denoise.schedule"), class: "inside-chart" },
       make("polyline", { svg: true, points: path, fill: "none", stroke: inside.COLOURS[0], "stroke-width": 2 }), run.steps.map((step) => make("circle", { svg: true, cx: x(step.timestep), cy: y(level(step)), r: 2, class: "inside-dot" })), dot,
       text("1", 34, "end", 17), text("0", 34, "end", 146), text(`t = ${length}`, 40, "start", 160), text("t = 0", 464, "end", 160));
     const node = make("figure", { class: "inside-figure" }, svg);
@@ -105,7 +105,7 @@
 
   const guidancePanel = (run, askAgain) => {
     const title = say("inside.panel.guidance");
-    if (!run.guidance) return panel("guidance", title, false, make("p", { class: "inside-note" }, say("inside.guidance.off")));
+    if (!run.guidance) return panel("guidance", title, false, make("p", { class: "inside-note" }, say(run.embedded ? "inside.guidance.embedded" : "inside.guidance.off", { cfg: run.request.cfg })));
     const lines = (name) => run.steps.map((step) => step[name]);
     const ratio = chart([{ name: say("inside.guidance.ratio"), values: lines("ratio") }], { label: say("inside.guidance.ratio"), count: run.calls, low: 0 });
     const cosine = chart([{ name: say("inside.guidance.cosine"), values: lines("cosine") }], { label: say("inside.guidance.cosine"), count: run.calls, high: 1 });
@@ -114,7 +114,7 @@
     map.id = "inside-guidance-map";
     const scale = legend("positive"), words = make("p", { class: "inside-note inside-numbers" });
     const other = make("input", { type: "number", min: 1, max: 30, step: 0.5, value: run.request.cfg > 1.5 ? 1 : 7.5, id: "inside-other-cfg", "aria-label": say("inside.guidance.other") });
-    const node = panel("guidance", title, true, make("p", { class: "inside-note" }, say("inside.guidance.about", { cfg: run.request.cfg })),
+    const node = panel("guidance", title, true, make("p", { class: "inside-note" }, sayOf(run, "inside.guidance.about", { cfg: run.request.cfg })),
       make("div", { class: "inside-split" }, make("div", {}, figure(say("inside.guidance.map"), map), scale, words), make("div", {}, ratio, cosine, guided)),
       make("div", { class: "inside-switches" }, make("label", { class: "inside-toggle" }, make("span", {}, say("inside.guidance.other")), other),
         make("button", { type: "button", class: "inside-button", id: "inside-again", click: () => askAgain({ cfg: Number(other.value) }) }, say("inside.guidance.again"))));
@@ -131,15 +131,15 @@
   const vaePanel = (run) => {
     const linear = canvas(say("inside.vae.linear"));
     put(linear, run.colours("x0", run.calls - 1));
-    const decoded = run.picture ? make("img", { src: run.picture, class: "inside-pixels", alt: say("inside.denoise.final_alt", { prompt: run.request.prompt }) }) : make("p", { class: "inside-missing" }, say("inside.stopped", { calls: run.calls, planned: run.planned }));
+    const decoded = run.picture ? make("img", { src: run.picture, class: "inside-pixels", alt: say("inside.denoise.final_alt", { prompt: run.request.prompt }) }) : make("p", { class: "inside-missing" }, sayOf(run, "inside.stopped", { calls: run.calls, planned: run.planned }));
     const { h, w, channels, height, width } = run.shapes;
-    return panel("vae", say("inside.panel.vae"), false, make("p", { class: "inside-note" }, say("inside.vae.about", { latent: `${h} × ${w} × ${channels}`, pixels: `${height} × ${width} × 3`, ratio: number((height * width * 3) / (h * w * channels)), r2: number(run.r2) })),
+    return panel("vae", say("inside.panel.vae"), false, make("p", { class: "inside-note" }, say("inside.vae.about", { latent: `${h} × ${w} × ${channels}`, pixels: `${height} × ${width} × 3`, channels, ratio: number((height * width * 3) / (h * w * channels)), r2: number(run.r2) })),
       make("div", { class: "inside-three", id: "inside-panel-picture-content" }, figure(say("inside.vae.linear"), linear), figure(say("inside.vae.decoded"), decoded)));
   };
 
   const picturePanel = (run) => panel("picture", say("inside.panel.picture"), false, run.picture
     ? make("img", { src: run.picture, class: "inside-pixels inside-large", alt: say("inside.denoise.final_alt", { prompt: run.request.prompt }) })
-    : make("p", { class: "inside-missing" }, say("inside.stopped", { calls: run.calls, planned: run.planned })));
+    : make("p", { class: "inside-missing" }, sayOf(run, "inside.stopped", { calls: run.calls, planned: run.planned })));
 
   let loaded = "";
   const mountViewer = (element, props, watch, askAgain, resume) => {

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from webui.diffusion.attention import MaskedKeys, cross_attention_layers
+from webui.diffusion.capabilities import latent_scaling
 from webui.diffusion.generate import StepView, generate
 from webui.diffusion.trace import Trace
 from webui.diffusion.wordmaps import competing_word_maps, enlarged, intersection_over_union, threshold_mask
@@ -55,6 +56,8 @@ def ablate_word(
     header = trace.header
     if header.stopped:
         raise UserError("error.trace_unfinished")
+    if not header.layers:
+        raise UserError("error.no_word_maps", model=header.model_title)
     if not 0 <= word < len(header.words):
         raise UserError("error.no_such_word", word=word, count=len(header.words))
     layers = cross_attention_layers(pipe.unet)
@@ -90,11 +93,12 @@ def ablate_word(
 def decode_x0(pipe: StableDiffusionPipeline, trace: Trace, *, cancel: threading.Event | None = None) -> np.ndarray:
     """Each call's predicted x0 through the VAE's decoder, (N, H, W, 3) uint8; fewer than all calls when cancelled."""
     vae, device = pipe.vae, pipe._execution_device  # noqa: SLF001 - where offloading computes
+    shift, scale = latent_scaling(vae)
     frames = []
     for latents in trace.predicted_x0:
         if cancel is not None and cancel.is_set():
             break
-        scaled = torch.from_numpy(latents.astype(np.float32)).to(device, vae.dtype) / vae.config.scaling_factor
+        scaled = torch.from_numpy(latents.astype(np.float32)).to(device, vae.dtype) / scale + shift
         decoded = vae.decode(scaled[None], return_dict=False)[0][0]
         pixels = (decoded.float() / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
         frames.append((pixels * 255).round().astype(np.uint8))

@@ -17,9 +17,10 @@ _DEFAULT_CELLS: Final = 128
 class Capabilities:
     """`latent_channels` and `factor` make a latent of an H x W picture (C, H/factor, W/factor).
 
-    `own_size` is the (height, width) in pixels that it was trained at. `packed` says that the sampler works on rows of
-    patches, (B, cells/4, 4 C), instead of on latents. `text_encoders` are their names in the order of use.
-    `shift` and `scale` make the sampler's latents of the VAE's: (z - shift) scale.
+    `cross_attention` says that a U-Net's cross-attention can be recorded. `own_size` is the (height, width) in pixels
+    that it was trained at. `packed` says that the sampler works on rows of patches, (B, cells/4, 4 C), instead of on
+    latents. `text_encoders` are their names in the order of use. `shift` and `scale` make the sampler's latents of the
+    VAE's: (z - shift) scale.
     """
 
     cross_attention: bool
@@ -44,7 +45,7 @@ def capabilities_of(pipe: Any) -> Capabilities:
     cells = _DEFAULT_CELLS if packed else denoiser.config.sample_size
     height, width = (cells, cells) if isinstance(cells, int) else cells
     return Capabilities(
-        cross_attention=bool(getattr(denoiser.config, "cross_attention_dim", None)),
+        cross_attention=bool(parts.get("unet") and denoiser.config.cross_attention_dim),
         text_encoders=tuple(name for name, part in parts.items() if name.startswith("text_encoder") and part),
         latent_channels=int(pipe.vae.config.latent_channels),
         factor=int(pipe.vae_scale_factor),

@@ -186,7 +186,7 @@ def _watch(
                 on_step(view)
         result = step(model_output, timestep, sample, **options)
         if recording is not None:
-            recording.stepped(result[0])
+            recording.stepped(unpack(result[0]))
         if cancel.is_set():
             raise Stopped
         return result

@@ -12,7 +12,7 @@ from webui.diffusion.trace import Trace
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GuidanceMeter:
-    """One entry a U-Net call, all on noise (a model that predicts v is converted).
+    """One entry a call, all on noise (a model that predicts v is converted), or on velocity for one of flow matching.
 
     `ratio` (S,) is |cond - uncond| / |uncond|; `cosine` (S,) that of the angle between cond and uncond; `stretch` (S,)
     is |guided| / |cond|, the growth that `guidance_rescale` would undo; `difference` (S, h, w) float32 is the root mean
@@ -26,9 +26,12 @@ class GuidanceMeter:
 
 
 def alpha_latents(trace: Trace, call: int) -> np.ndarray:
-    """x_t scaled to sqrt(a) x0 + sqrt(1 - a) eps, whatever space the sampler works in; (C, h, w) float32."""
+    """x_t scaled to sqrt(a) x0 + sqrt(1 - a) eps, or as it is in "flow" space, where both shares sum to 1 already.
+
+    (C, h, w) float32.
+    """
     latents: np.ndarray = trace.latents[call]
-    if trace.header.space == "alpha":
+    if trace.header.space != "sigma":
         return latents
     scaled: np.ndarray = latents * np.float32(math.sqrt(trace.header.steps[call].alpha_cumprod))
     return scaled
@@ -37,10 +40,11 @@ def alpha_latents(trace: Trace, call: int) -> np.ndarray:
 def noise_prediction(trace: Trace, call: int, output: np.ndarray) -> np.ndarray:
     """The noise eps that a U-Net output (C, h, w) stands for: itself, or sqrt(a) v + sqrt(1 - a) x_t from v.
 
-    v = sqrt(a) eps - sqrt(1 - a) x0 (Salimans & Ho 2022), x_t in "alpha" scaling.
+    v = sqrt(a) eps - sqrt(1 - a) x0 (Salimans & Ho 2022), x_t in "alpha" scaling. The velocity of flow matching is left
+    as it is: as noise, x_t + (1 - sigma) v, both halves of the first call would be x_t itself.
     """
     output = output.astype(np.float32)
-    if trace.header.prediction_type == "epsilon":
+    if trace.header.prediction_type != "v_prediction":
         return output
     alpha = trace.header.steps[call].alpha_cumprod
     noise: np.ndarray = np.float32(math.sqrt(alpha)) * output + np.float32(math.sqrt(1 - alpha)) * alpha_latents(

@@ -12,139 +12,21 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
-from pydantic import Field, FiniteFloat
 
-from webui.diffusion.request import GenerateLimits, GenerateRequest, check_request
+from webui.diffusion.request import GenerateLimits, check_request
+from webui.diffusion.trace_header import TraceHeader
 from webui.errors import UserError
 from webui.store.whole_file import write_whole
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""What can be read. Version 2 added runs of flow matching, and only those are written as such."""
 METADATA_KEY: Final = "diffuscope_trace"
 MAX_FILE_BYTES: Final = 256 * 2**20
 MAX_HEADER_BYTES: Final = 4 * 2**20
 TRACE_SUFFIX: Final = ".safetensors"
-
-TokenKind = Literal["start", "word", "end", "padding"]
-_Text = Annotated[str, Field(max_length=4096)]
-_Count = Annotated[int, Field(ge=0, le=100_000)]
-_Side = Annotated[int, Field(ge=1, le=8192)]
-
-
-@dataclass(frozen=True, slots=True)
-class TraceToken:
-    """One row of the attention maps.
-
-    `text` are the letters it stands for, "" for the start, end and padding tokens. `first` is its position among the
-    text encoder's and `positions` how many it sums: 1, but for padding, whose row sums them all. `word` counts
-    `TraceHeader.words`, None for a token that belongs to none.
-    """
-
-    text: _Text
-    kind: TokenKind
-    first: _Count
-    positions: _Count
-    word: _Count | None
-
-
-@dataclass(frozen=True, slots=True)
-class TraceLayer:
-    """One cross-attention layer of the U-Net, in the order in which they compute; `height` x `width` queries."""
-
-    name: _Text
-    heads: Annotated[int, Field(ge=1, le=1024)]
-    height: _Side
-    width: _Side
-
-
-@dataclass(frozen=True, slots=True)
-class TraceLevel:
-    """One resolution of the U-Net, whose `layers` layers are averaged into one map.
-
-    `height` x `width` is what they compute at; the map of each step is kept at `step_height` x `step_width`, which is
-    smaller where a long prompt would make the file too large. The mean over the run is always kept in full.
-    """
-
-    height: _Side
-    width: _Side
-    layers: Annotated[int, Field(ge=1, le=1024)]
-    step_height: _Side
-    step_width: _Side
-
-
-@dataclass(frozen=True, slots=True)
-class TraceStep:
-    """One U-Net call. `step` counts the requested steps from 1.
-
-    `order` is 1 for a step's first call and 2 for a second: the second half of Heun and DPM2, and PLMS's repeat of
-    its first step. `sigma` is the noise level sqrt((1 - a) / a) of x_t, so a = 1 / (sigma^2 + 1).
-    """
-
-    step: _Count
-    order: Annotated[int, Field(ge=1, le=2)]
-    timestep: FiniteFloat
-    sigma: Annotated[FiniteFloat, Field(ge=0)]
-
-    @property
-    def alpha_cumprod(self) -> float:
-        """The share a of the signal's variance in x_t, 0..1."""
-        return 1 / (self.sigma**2 + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class TraceShapes:
-    """The model's true sizes.
-
-    `positions` tokens of `embedding` numbers; latents (`channels`, `latent_height`, `latent_width`); the picture is
-    `height` x `width` pixels.
-    """
-
-    positions: Annotated[int, Field(ge=1, le=4096)]
-    embedding: Annotated[int, Field(ge=1, le=65536)]
-    channels: Annotated[int, Field(ge=1, le=64)]
-    latent_height: _Side
-    latent_width: _Side
-    height: _Side
-    width: _Side
-
-
-@dataclass(frozen=True, slots=True)
-class TraceHeader:
-    """Everything about the run that is no array.
-
-    `seed` is this picture's own. `space` is the sampler's scaling of x_t: "alpha" is x = sqrt(a) x0 + sqrt(1 - a) eps,
-    "sigma" is x = x0 + sigma eps. `prediction_type` says what `Trace.cond` and `uncond` hold: "epsilon", or
-    "v_prediction" (v = sqrt(a) eps - sqrt(1 - a) x0). `planned_calls` is how many U-Net calls the whole run makes;
-    `stopped` means that it ended before. `cut_text` is the end of the prompt that the model did not see.
-    `r_squared` belongs to `Trace.latent_rgb`.
-    """
-
-    request: GenerateRequest
-    seed: Annotated[int, Field(ge=0)]
-    model_title: _Text
-    space: Literal["alpha", "sigma"]
-    prediction_type: Literal["epsilon", "v_prediction"]
-    tokens: Annotated[tuple[TraceToken, ...], Field(min_length=1, max_length=1024)]
-    words: Annotated[tuple[_Text, ...], Field(max_length=1024)]
-    cut_text: _Text
-    steps: Annotated[tuple[TraceStep, ...], Field(min_length=1, max_length=2048)]
-    planned_calls: _Count
-    stopped: bool
-    layers: Annotated[tuple[TraceLayer, ...], Field(min_length=1, max_length=1024)]
-    levels: Annotated[tuple[TraceLevel, ...], Field(min_length=1, max_length=16)]
-    shapes: TraceShapes
-    r_squared: FiniteFloat
-    versions: Mapping[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=64)]]
-
-    def rows_of_word(self, word: int) -> tuple[int, ...]:
-        """The rows of the maps that belong to word number `word`."""
-        return tuple(row for row, token in enumerate(self.tokens) if token.word == word)
-
-    def rows_of_kind(self, kind: TokenKind) -> tuple[int, ...]:
-        """The rows of one kind of token."""
-        return tuple(row for row, token in enumerate(self.tokens) if token.kind == kind)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,8 +45,8 @@ class Trace:
     most, with `head_scales` (S, layers, heads, R) float32.
 
     `picture` (H, W, 3) uint8, None for a stopped run. `prompt_embeds` (positions, embedding) float16 is what the U-Net
-    attends to. `alphas_cumprod` (T,) float32 is the training schedule; `latent_rgb` (C + 1, 3) float32 the linear map
-    to colours 0..1 (last row: constant), all zero where none was fitted.
+    attends to. `alphas_cumprod` (T,) float32 is the training schedule, (0,) in "flow" space; `latent_rgb` (C + 1, 3)
+    float32 the linear map to colours 0..1 (last row: constant), all zero where none was fitted.
     """
 
     header: TraceHeader
@@ -185,7 +67,7 @@ class Trace:
 
     @property
     def guidance_scale(self) -> float:
-        """The guidance that the run was drawn with; 1 where there is no unconditional half."""
+        """The guidance between the two halves; 1 where there is no unconditional half."""
         return 1.0 if self.uncond is None else float(self.header.request.guidance_scale or 1.0)
 
     def guided(self, call: int) -> np.ndarray:
@@ -229,7 +111,8 @@ def trace_bytes(trace: Trace, name: str) -> bytes:
     arrays = dict(_named_arrays(trace))
     for part, array in arrays.items():
         _check_finite(name, part, array)
-    header = TypeAdapter(_FileHeader).dump_json(_FileHeader(FORMAT_VERSION, trace.header)).decode()
+    version = FORMAT_VERSION if trace.header.space == "flow" else 1
+    header = TypeAdapter(_FileHeader).dump_json(_FileHeader(version, trace.header)).decode()
     return save({part: np.ascontiguousarray(array) for part, array in arrays.items()}, {METADATA_KEY: header})
 
 
@@ -320,10 +203,7 @@ def _read_header(path: Path, content: bytes) -> TraceHeader:
         check_request(header.request, GenerateLimits())
     except (ValidationError, UserError, RecursionError) as error:
         raise UserError("error.trace_inconsistent", file=path.name, part=METADATA_KEY) from error
-    words = len(header.words)
-    if any(token.word is not None and token.word >= words for token in header.tokens) or any(
-        level.step_height > level.height or level.step_width > level.width for level in header.levels
-    ):
+    if not header.holds_together():
         raise UserError("error.trace_inconsistent", file=path.name, part=METADATA_KEY)
     return header
 
@@ -350,7 +230,7 @@ def _expected_arrays(header: TraceHeader, found: Mapping[str, Any]) -> dict[str,
     if not header.stopped:
         expected["final_latents"] = ("F32", latent)
         expected["picture"] = ("U8", (shapes.height, shapes.width, 3))
-    if "head_scales" in found:
+    if "head_scales" in found and header.layers:
         heads = max(layer.heads for layer in header.layers)
         expected["head_scales"] = ("F32", (calls, len(header.layers), heads, rows))
         for index, layer in enumerate(header.layers):

@@ -15,7 +15,8 @@ from typing import Final, Literal
 import numpy as np
 from PIL import Image
 
-from webui.diffusion.trace import TokenKind, Trace
+from webui.diffusion.trace import Trace
+from webui.diffusion.trace_header import TokenKind
 
 THRESHOLD: Final = 0.4
 """DAAM's default: a pixel belongs to a word where its map is above this share of the map's peak."""

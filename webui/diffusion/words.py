@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from webui.clip.tokens import Piece, TokenizedText, tokenize
 from webui.diffusion.inversion_words import Expansion
-from webui.diffusion.trace import TraceToken
+from webui.diffusion.trace_header import TraceToken
 
 _THAI: Final = re.compile(r"[\u0e00-\u0e7f]")
 # fmt: off

@@ -215,6 +215,7 @@ class CreatePage(Page):
             self._choose_model,
             inputs=[form.prompt, form.model, form.sampler],
             outputs=[form.sampler, form.width, form.height, form.guidance_scale, *self._beside()],
+            preprocess=False,  # which would hold the sampler against those of the model just left
             **QUIET,
         )
         self.files.wire(form.prompt, form.negative_prompt)

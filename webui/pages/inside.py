@@ -27,6 +27,7 @@ from webui.pages.inside_form import (
     build_source,
     form_values,
     longest_word,
+    recorded_key,
 )
 from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
@@ -147,6 +148,12 @@ class InsidePage(Page):
     def _wire(self) -> None:
         parts = self.parts
         self.record_on(parts.record.start.click)
+        form = self.form
+        form.model.input(
+            self._choose_model, inputs=[form.model, form.sampler],
+            outputs=[form.sampler, form.guidance_scale, form.width, form.height],
+            preprocess=False, **QUIET,  # which would hold the sampler against those of the model just left
+        )  # fmt: skip
         parts.record.stop.click(self._stops(lambda desk: desk.recording), **QUIET)
         parts.bundled.input(self._open_bundled, inputs=[parts.bundled], outputs=self._shown_outputs(), **QUIET)
         parts.upload.upload(
@@ -169,6 +176,10 @@ class InsidePage(Page):
             self._compare_bundled, inputs=[parts.other_bundled], outputs=[parts.compared, *parts.compare.outputs()],
             **QUIET,
         )  # fmt: skip
+
+    def _choose_model(self, model: str | None, sampler: str | None) -> Updates:
+        """A model was chosen: its own samplers, guidance and size."""
+        return self.form.for_model(self.studio.catalog, model, sampler)
 
     def _record(self, heads: bool, request: gr.Request, **values: object) -> Iterator[Updates]:
         """Record what the form asks for; the run looked at stays until there is a new one."""
@@ -383,8 +394,7 @@ class InsidePage(Page):
         trace = desk.trace
         done = ""
         if trace is not None and desk.recording.view.phase is RunPhase.DONE:
-            key = "inside.recorded.stopped" if trace.header.stopped else "inside.recorded"
-            done = say.text(key, calls=len(trace.header.steps), planned=trace.header.planned_calls)
+            done = say.text(recorded_key(trace), calls=len(trace.header.steps), planned=trace.header.planned_calls)
         return self.parts.record.show(desk.recording.view, say, done)
 
     def _compare_bar(self, desk: InsideDesk, say: Translator) -> Updates:

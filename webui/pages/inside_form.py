@@ -11,11 +11,11 @@ from gradio.blocks import Block
 
 from webui.diffusion.bundled import bundled_traces
 from webui.diffusion.request import GenerateLimits, GenerateRequest
-from webui.diffusion.samplers import SAMPLERS
+from webui.diffusion.samplers import ALL_SAMPLERS
 from webui.diffusion.trace import Trace
 from webui.i18n import Translator
 from webui.pages.clip_run import RunBar, build_run_bar
-from webui.pages.create_form import default_request
+from webui.pages.create_form import default_request, offered_samplers, own_settings
 from webui.pages.localize import Localizer, Updates
 from webui.pages.model_list import build_model_list
 from webui.runtime.catalog import TXT2IMG, Catalog
@@ -45,6 +45,13 @@ class RecordForm:
     def filled(self, values: Mapping[str, Any]) -> Updates:
         """The updates that put `values` (by field name) into the form; what it has no field for is left out."""
         return {part: gr.update(value=values[name]) for name, part in self.by_name().items() if name in values}
+
+    def for_model(self, catalog: Catalog, model: str | None, sampler: str | None) -> Updates:
+        """What goes with a model that was chosen: its own guidance and size, and its samplers."""
+        entry = next((entry for entry in catalog.entries(TXT2IMG) if entry.id == model), None)
+        if entry is None:
+            return {}
+        return self.filled(own_settings(entry)) | {self.sampler: offered_samplers(entry, sampler)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,7 @@ def build_record_form(
         with gr.Row(elem_classes="pair"):
             model = build_model_list(page, catalog, TXT2IMG, first=defaults.model, elem_id="inside-model")
             sampler = page.make(
-                gr.Dropdown, {"label": "create.sampler"}, choices=list(SAMPLERS), value=defaults.sampler,
+                gr.Dropdown, {"label": "create.sampler"}, choices=list(ALL_SAMPLERS), value=defaults.sampler,
                 elem_id="inside-sampler",
             )  # fmt: skip
         with gr.Row(elem_classes="pair"):
@@ -146,7 +153,7 @@ def build_parts(
                 gr.Number, {"label": "create.guidance_scale"}, step=0.5, min_width=100, elem_id="inside-other-guidance"
             )
             sampler = page.make(
-                gr.Dropdown, {"label": "create.sampler"}, choices=list(SAMPLERS), value=None, min_width=140,
+                gr.Dropdown, {"label": "create.sampler"}, choices=list(ALL_SAMPLERS), value=None, min_width=140,
                 elem_id="inside-other-sampler",
             )  # fmt: skip
         compare = build_run_bar(page, "inside-compare", "inside.compare.run")
@@ -210,6 +217,13 @@ def longest_word(trace: Trace) -> int | None:
     """The number of the longest word: most often what the prompt is about."""
     words = trace.header.words
     return max(range(len(words)), key=lambda number: len(words[number]), default=None)
+
+
+def recorded_key(trace: Trace) -> str:
+    """The message key for a recording that is done."""
+    if trace.header.denoiser == "unet":
+        return "inside.recorded.stopped" if trace.header.stopped else "inside.recorded"
+    return "inside.recorded.stopped.transformer" if trace.header.stopped else "inside.recorded.transformer"
 
 
 def _browser_part(page: Localizer, name: str, mount: str) -> gr.HTML:

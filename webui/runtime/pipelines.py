@@ -30,7 +30,8 @@ class PipelineKind:
     are those that may be left out. `flow` says that it was trained by flow matching, `embedded_guidance` that the
     guidance scale is an input of the model, so that there is no negative prompt. `patch` is how many latent cells a
     side the denoiser takes together. `guidance_scale` is what it is drawn with where the model names none.
-    `counted` is the tokenizer whose window a prompt has to fit into, and that window's tokens.
+    `counted` is the tokenizer whose window a prompt has to fit into, and that window's tokens. `windows` are the
+    tokenizers whose tokens a transformer reads as its rows of text, and how many rows each of them fills.
     """
 
     name: str
@@ -41,6 +42,7 @@ class PipelineKind:
     patch: int = 1
     guidance_scale: float = 7.0
     counted: tuple[str, int] = ("tokenizer", 77)
+    windows: tuple[tuple[str, int], ...] = (("tokenizer", 77),)
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -101,6 +103,7 @@ _KINDS: Final = (
         flow=True,
         patch=2,
         counted=("tokenizer_3", 256),
+        windows=(("tokenizer", 77), ("tokenizer_3", 256)),
     ),
     PipelineKind(
         "FluxPipeline",
@@ -118,6 +121,7 @@ _KINDS: Final = (
         patch=2,
         guidance_scale=3.5,
         counted=("tokenizer_2", 512),
+        windows=(("tokenizer_2", 512),),
     ),
 )
 

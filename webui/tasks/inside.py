@@ -43,7 +43,7 @@ TRACE: Final = "trace"
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
-    """One picture to be drawn and recorded; `all_heads` keeps every head's maps too."""
+    """One picture to be drawn and recorded; `all_heads` keeps every head's maps too, where there is cross-attention."""
 
     generate: GenerateRequest
     all_heads: bool = False
@@ -94,9 +94,6 @@ def prepare_trace(studio: Studio, request: TraceRequest) -> TraceRequest:
     asked = request.generate
     if (asked.batch_size, asked.batch_count) != (1, 1):
         raise UserError("error.trace_one_picture")
-    entry = studio.catalog.find(asked.model, TXT2IMG)
-    if not entry.kind.word_maps:
-        raise UserError("error.no_word_maps", model=entry.title)
     return replace(request, generate=prepare_request(studio, asked))
 
 

@@ -13,7 +13,7 @@ from webui.diffusion.request import GenerateRequest
 from webui.diffusion.trace import Trace
 from webui.diffusion.wordmaps import competing_word_maps, enlarged, threshold_mask
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP, VIT
+from webui.runtime.catalog import CLIP, TXT2IMG, VIT
 from webui.runtime.jobs import JobContext
 from webui.store.gallery import SavedPicture
 from webui.store.infotext import format_infotext
@@ -106,6 +106,9 @@ class Tour:
 
 def check_tour(studio: Studio, request: TourRequest) -> None:
     """All that can be checked before a model is loaded. Raises UserError."""
+    entry = studio.catalog.find(request.model, TXT2IMG)
+    if not entry.kind.word_maps:
+        raise UserError("error.no_word_maps", model=entry.title)
     prepare_trace(studio, _recording(request))
     _clip(studio)
 

@@ -97,10 +97,6 @@ def trace_payload(trace: Trace) -> dict[str, Any]:
     """Everything of one run that the page shows, ready for JSON."""
     header, shapes = trace.header, trace.header.shapes
     meter = guidance_meter(trace)
-    height, width = map_size(trace)
-    chips, maps = word_maps(trace, height, width)
-    codes, peaks = unsigned_codes(maps.reshape(-1, height, width))
-    competing, tops = unsigned_codes(competing_frames(trace, height, width).reshape(-1, height, width))
     latents, latent_peaks = signed_codes(trace.latents)
     clean, clean_peaks = signed_codes(trace.predicted_x0.astype(np.float32))
     return {
@@ -114,21 +110,37 @@ def trace_payload(trace: Trace) -> dict[str, Any]:
         "cut": header.cut_text,
         "space": header.space,
         "prediction": header.prediction_type,
+        "denoiser": header.denoiser,
+        "embedded": header.guidance == "embedded",
+        "encoders": list(header.encoders),
         "versions": dict(header.versions),
         "tokens": _tokens(trace),
-        "chips": chips,
         "steps": _steps(trace, meter),
         "schedule": _schedule(trace),
         "rgb": [[round(float(value), 5) for value in row] for row in trace.latent_rgb],
         "r2": round(header.r_squared, 4),
         "xt": {"data": pack(latents), "peaks": latent_peaks},
         "x0": {"data": pack(clean), "peaks": clean_peaks},
-        "maps": {"h": height, "w": width, "data": pack(codes), "peaks": peaks},
-        "competing": {"data": pack(competing), "peaks": tops},
+        **_word_maps(trace),
         "guidance": _guidance_maps(meter),
         "atlas": _atlas(trace),
         "picture": _picture(trace),
     }  # fmt: skip
+
+
+def _word_maps(trace: Trace) -> dict[str, Any]:
+    """The chips and their maps, packed; without cross-attention there are none."""
+    if not trace.header.levels:
+        return {"chips": [], "maps": None, "competing": None}
+    height, width = map_size(trace)
+    chips, maps = word_maps(trace, height, width)
+    codes, peaks = unsigned_codes(maps.reshape(-1, height, width))
+    competing, tops = unsigned_codes(competing_frames(trace, height, width).reshape(-1, height, width))
+    return {
+        "chips": chips,
+        "maps": {"h": height, "w": width, "data": pack(codes), "peaks": peaks},
+        "competing": {"data": pack(competing), "peaks": tops},
+    }
 
 
 def as_json(payload: dict[str, Any]) -> str:
@@ -139,9 +151,10 @@ def as_json(payload: dict[str, Any]) -> str:
 def _request(trace: Trace) -> dict[str, Any]:
     header = trace.header
     request = header.request
+    guidance = request.guidance_scale if header.guidance == "embedded" else trace.guidance_scale
     return {
         "prompt": request.prompt, "negative": request.negative_prompt, "seed": header.seed, "steps": request.steps,
-        "cfg": trace.guidance_scale, "sampler": request.sampler, "model": header.model_title,
+        "cfg": guidance, "sampler": request.sampler, "model": header.model_title,
     }  # fmt: skip
 
 
@@ -178,7 +191,14 @@ def _steps(trace: Trace, meter: GuidanceMeter | None) -> list[dict[str, Any]]:
 
 
 def _schedule(trace: Trace) -> list[float]:
-    """sqrt(alpha_cumprod) over the training timesteps, at 65 of them: how much of the picture is in x_t."""
+    """How much of the picture is in x_t over the training timesteps, at 65 of them, and how many timesteps there are.
+
+    That is sqrt(alpha_cumprod); in "flow" space 1 - sigma, where the timestep is sigma by its definition.
+    """
+    if trace.header.space == "flow":
+        first = max(trace.header.steps, key=lambda step: step.sigma)
+        length = round(min(max(first.timestep / first.sigma, 1), 1e6)) if first.sigma else 1000
+        return [round(1 - place / 64, 4) for place in range(65)] + [float(length)]
     alphas = trace.alphas_cumprod
     places = np.linspace(0, len(alphas) - 1, min(65, len(alphas))).round().astype(int)
     return [round(float(value), 4) for value in np.sqrt(alphas[places])] + [float(len(alphas))]

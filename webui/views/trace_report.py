@@ -48,7 +48,7 @@ def describe_trace(trace: Trace, say: Translator) -> str:
             seed=header.seed,
         ),
         say.text(
-            "trace.report.calls",
+            "trace.report.calls.flow" if header.space == "flow" else "trace.report.calls",
             calls=len(header.steps),
             planned=header.planned_calls,
             prediction=header.prediction_type,
@@ -65,7 +65,10 @@ def describe_trace(trace: Trace, say: Translator) -> str:
     ]
     if header.cut_text:
         lines.append(say.text("trace.report.cut", text=header.cut_text.strip()))
-    lines += ["", say.text("trace.report.steps"), *_calls(trace, told), "", say.text("trace.report.words")]
+    lines += ["", say.text("trace.report.steps"), *_calls(trace, told), ""]
+    if not header.layers:
+        return "\n".join([*lines, say.text("trace.report.no_words")])
+    lines += [say.text("trace.report.words")]
     lines += [
         f"  {entry['word']}: {entry['peak']:.4f} ({entry['x']:.2f}, {entry['y']:.2f})" for entry in told["word_peaks"]
     ]
