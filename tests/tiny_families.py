@@ -120,6 +120,14 @@ def _turbo() -> dict[str, Any]:
     return parts | {"scheduler": EulerDiscreteScheduler(**betas, timestep_spacing="trailing")}
 
 
+def _lcm() -> dict[str, Any]:
+    from diffusers import LCMScheduler
+
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    parts = _stable_diffusion({"time_cond_proj_dim": 16}, {})
+    return parts | {"class": "LatentConsistencyModelPipeline", "scheduler": LCMScheduler(**betas)}
+
+
 def _xl() -> dict[str, Any]:
     from diffusers import EulerDiscreteScheduler
 
@@ -174,6 +182,7 @@ FAMILIES: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "sd1": lambda: _stable_diffusion({}, {}),
     "sd2": _stable_diffusion_2,
     "turbo": _turbo,
+    "lcm": _lcm,
     "xl": _xl,
     "sd3": _sd3,
     "flux": _flux,

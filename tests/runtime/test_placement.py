@@ -13,6 +13,7 @@ from torch import nn
 from tests.runtime.dummies import Scale
 from webui.runtime import memory, placement
 from webui.runtime.locks import ConstructionLock
+from webui.runtime.pipelines import PIPELINES
 from webui.runtime.placement import DEVICE_RESERVE_BYTES, LocalHardware, Mode, Placement, plan_placement
 
 GIB = 2**30
@@ -69,6 +70,15 @@ def test_what_one_part_takes_is_gone_for_the_next() -> None:
 @pytest.mark.parametrize(("device", "dtype"), [("cuda", "float16"), ("mps", "float16"), ("cpu", "float32")])
 def test_the_dtype(device: str, dtype: str) -> None:
     assert placement.choose_dtype(device) == dtype
+
+
+@pytest.mark.parametrize(
+    ("device", "has_bfloat16", "dtype"),
+    [("cuda", True, "bfloat16"), ("cuda", False, "float32"), ("mps", True, "bfloat16"), ("cpu", True, "float32")],
+)
+def test_a_model_with_a_t5_is_not_computed_in_float16(device: str, has_bfloat16: bool, dtype: str) -> None:
+    assert placement.choose_dtype(device, "bfloat16", has_bfloat16=has_bfloat16) == dtype
+    assert {kind.half for kind in PIPELINES.values() if "T5" in str(kind.parts)} == {"bfloat16"}
 
 
 def test_local_hardware_names_the_devices_as_torch_does() -> None:

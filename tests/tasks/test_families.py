@@ -21,7 +21,7 @@ from webui.diffusion.ablation import decode_x0
 from webui.diffusion.capabilities import capabilities_of
 from webui.diffusion.generate import StepView, generate
 from webui.diffusion.request import GenerateRequest
-from webui.diffusion.samplers import find_sampler
+from webui.diffusion.samplers import SAMPLERS, find_sampler
 from webui.diffusion.trace import open_trace, save_trace
 from webui.diffusion.wordmaps import word_map
 from webui.errors import UserError
@@ -32,17 +32,18 @@ from webui.settings import Settings
 from webui.store.infotext import parse_infotext, read_infotext
 from webui.studio import Studio, open_studio
 from webui.tasks.inside import AblationRequest, TraceRequest, leave_out_word, record_run
+from webui.tasks.latents import record
 from webui.tasks.tour import TourRequest, check_tour
 from webui.tasks.txt2img import PreviewFrame, count_prompt_tokens, draw_pictures, prepare_request
 from webui.views.inside_payload import trace_payload
 from webui.views.trace_report import describe_trace
 
-SAMPLER = {name: "Flow Euler" if name in ("sd3", "flux") else "Euler" for name in FAMILIES}
+SAMPLER = dict.fromkeys(FAMILIES, "Euler") | {"sd3": "Flow Euler", "flux": "Flow Euler", "lcm": "LCM"}
 REQUESTS = {
     name: GenerateRequest("a cat", model=name, sampler=SAMPLER[name], steps=3, seed=7, width=24, height=16)
     for name in FAMILIES
 } | {"turbo": GenerateRequest("a cat", model="turbo", sampler="Euler", steps=1, seed=7, guidance_scale=0.0)}
-WITH_A_UNET = ("sd1", "sd2", "turbo", "xl")
+WITH_A_UNET = ("sd1", "sd2", "turbo", "lcm", "xl")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def stock_picture(studio: Studio, request: GenerateRequest, **left_out: None) ->
     )
     pipe.set_progress_bar_config(disable=True)
     sampler = find_sampler(request.sampler)
-    if sampler.space != "flow":
+    if request.sampler in SAMPLERS:
         scheduler_class = getattr(diffusers, sampler.scheduler)
         pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config, **sampler.overrides)
     options = {"negative_prompt": request.negative_prompt} if request.negative_prompt else {}
@@ -200,9 +201,23 @@ def test_a_transformer_says_which_sampler_it_takes(name: str, studio: Studio) ->
         prepare_request(studio, replace(REQUESTS["xl"], sampler="Flow Euler"))
 
 
+def test_a_consistency_model_has_its_own_sampler_and_a_last_step(studio: Studio) -> None:
+    with pytest.raises(UserError, match="sampler_not_for_consistency"):
+        prepare_request(studio, replace(REQUESTS["lcm"], sampler="Euler"))
+    with pytest.raises(UserError, match="sampler_for_consistency_only"):
+        prepare_request(studio, replace(REQUESTS["sd1"], sampler="LCM"))
+    with pytest.raises(UserError, match="steps_out_of_range"):
+        prepare_request(studio, replace(REQUESTS["lcm"], steps=51))
+    with pytest.raises(UserError, match="latents_not_for_consistency"):
+        record(studio, REQUESTS["lcm"], context())
+    assert len(draw_pictures(studio, replace(REQUESTS["lcm"], steps=50), context()).pictures) == 1
+
+
 def test_embedded_guidance_has_no_use_for_a_negative_prompt(studio: Studio) -> None:
     with pytest.raises(UserError, match="no_negative_prompt"):
         prepare_request(studio, replace(REQUESTS["flux"], negative_prompt="a dog"))
+    with pytest.raises(UserError, match="no_negative_prompt"):
+        prepare_request(studio, replace(REQUESTS["lcm"], negative_prompt="a dog"))
 
 
 def test_what_the_catalogue_knows_before_a_load_is_what_the_loaded_pipeline_says(studio: Studio) -> None:
@@ -219,7 +234,7 @@ def test_what_the_catalogue_knows_before_a_load_is_what_the_loaded_pipeline_says
 
 
 def test_the_longest_window_counts_a_prompt(studio: Studio) -> None:
-    assert [count_prompt_tokens(studio, name, "a cat").limit for name in FAMILIES] == [77, 77, 77, 77, 256, 512]
+    assert [count_prompt_tokens(studio, name, "a cat").limit for name in FAMILIES] == [77, 77, 77, 77, 77, 256, 512]
 
 
 def test_a_large_text_encoder_may_be_left_out(studio: Studio) -> None:

@@ -51,7 +51,7 @@ def capabilities_of(pipe: Any) -> Capabilities:
         factor=int(pipe.vae_scale_factor),
         own_size=(height * pipe.vae_scale_factor, width * pipe.vae_scale_factor),
         prediction=pipe.scheduler.config.get("prediction_type", "flow"),
-        guidance="embedded" if packed else "classifier_free",
+        guidance="embedded" if packed or denoiser.config.get("time_cond_proj_dim") else "classifier_free",
         packed=packed,
         shift=shift,
         scale=scale,

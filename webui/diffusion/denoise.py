@@ -190,7 +190,8 @@ class _Loop:
     """One run of a sampler: its scheduler, its random numbers, and what the U-Net is told of the prompt."""
 
     def __init__(self, pipe: StableDiffusionPipeline, request: GenerateRequest) -> None:
-        if len(capabilities_of(pipe).text_encoders) != 1:
+        can = capabilities_of(pipe)
+        if len(can.text_encoders) != 1 or can.guidance == "embedded":
             raise UserError("error.loop_not_for_model")
         self.pipe = pipe
         self.device = computing_device(pipe)

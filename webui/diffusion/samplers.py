@@ -1,7 +1,8 @@
 """The samplers, under the names that people know from AUTOMATIC1111's web UI; the table needs no torch.
 
-Left out: "LMS" (needs scipy), "DPM++ SDE" (needs torchsde), and those for distilled (LCM, TCD) or EDM-preconditioned
-models, which draw noise with a Stable Diffusion 1.x U-Net. Models trained by flow matching have a table of their own.
+Left out: "LMS" (needs scipy), "DPM++ SDE" (needs torchsde), and those for TCD-distilled or EDM-preconditioned models,
+which draw noise with a Stable Diffusion 1.x U-Net. Models trained by flow matching, and latent consistency models, have
+tables of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from webui.errors import UserError
+from webui.runtime.pipelines import Training
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -103,12 +105,17 @@ FLOW_SAMPLERS: Final[Mapping[str, Sampler]] = MappingProxyType(
 )
 """The samplers of models that were trained by flow matching (Stable Diffusion 3, FLUX): the models' own."""
 
-ALL_SAMPLERS: Final[Mapping[str, Sampler]] = MappingProxyType({**SAMPLERS, **FLOW_SAMPLERS})
+LCM_SAMPLERS: Final[Mapping[str, Sampler]] = MappingProxyType(
+    {"LCM": Sampler("LCM", None, "LCMScheduler", MappingProxyType({}), "alpha")}
+)
+"""The sampler of latent consistency models (Luo et al. 2023): x0, and new noise for the next, lower noise level."""
+
+ALL_SAMPLERS: Final[Mapping[str, Sampler]] = MappingProxyType({**SAMPLERS, **FLOW_SAMPLERS, **LCM_SAMPLERS})
 
 
-def samplers_for(*, flow: bool) -> Mapping[str, Sampler]:
-    """The samplers that draw with a model, by whether flow matching trained it."""
-    return FLOW_SAMPLERS if flow else SAMPLERS
+def samplers_for(training: Training) -> Mapping[str, Sampler]:
+    """The samplers that draw with a model, by how it was trained."""
+    return {"noise": SAMPLERS, "flow": FLOW_SAMPLERS, "consistency": LCM_SAMPLERS}[training]
 
 
 def find_sampler(name: str) -> Sampler:
@@ -119,13 +126,19 @@ def find_sampler(name: str) -> Sampler:
         raise UserError("error.unknown_sampler", name=name, known=", ".join(ALL_SAMPLERS)) from None
 
 
-def check_sampler(name: str, model: str, *, flow: bool) -> None:
+def check_sampler(name: str, model: str, training: Training) -> None:
     """Raise UserError unless the sampler is there and is one of this model's."""
     find_sampler(name)
-    known = samplers_for(flow=flow)
-    if name not in known:
-        key = "error.sampler_not_for_flow" if flow else "error.sampler_for_flow_only"
-        raise UserError(key, name=name, model=model, known=", ".join(known))
+    known = samplers_for(training)
+    if name in known:
+        return
+    if training == "flow":
+        key = "error.sampler_not_for_flow"
+    elif training == "consistency":
+        key = "error.sampler_not_for_consistency"
+    else:
+        key = "error.sampler_for_flow_only" if name in FLOW_SAMPLERS else "error.sampler_for_consistency_only"
+    raise UserError(key, name=name, model=model, known=", ".join(known))
 
 
 def sampler_from_infotext(method: str, schedule: str | None = None) -> str | None:
@@ -154,7 +167,7 @@ def build_scheduler(name: str, config: Mapping[str, Any]) -> SchedulerMixin:
 
     sampler = find_sampler(name)
     scheduler_class = getattr(diffusers, sampler.scheduler)
-    if sampler.space == "flow":  # the model's own, with the shift of noise levels that belongs to it
+    if name not in SAMPLERS:  # the model's own: the shift of noise levels, or the steps it was distilled at, are its
         own: SchedulerMixin = scheduler_class.from_config(config)
         return own
     known = inspect.signature(scheduler_class.__init__).parameters

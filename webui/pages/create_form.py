@@ -80,7 +80,7 @@ def own_settings(entry: CatalogEntry) -> dict[str, Any]:
 
 def offered_samplers(entry: CatalogEntry, chosen: str | None) -> Any:
     """The update of the sampler list that goes with a model; `chosen` stays where the model has it."""
-    names = list(samplers_for(flow=entry.kind.flow))
+    names = list(samplers_for(entry.kind.training))
     usual = next((name for name in (chosen, GenerateRequest("").sampler) if name in names), names[0])
     return gr.update(choices=names, value=usual)
 

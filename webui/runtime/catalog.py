@@ -335,7 +335,9 @@ def _picture_size(folder: Path, kind: PipelineKind) -> tuple[int, int, int]:
     if not isinstance(blocks, list) or not 1 <= len(blocks) <= 8:
         raise UserError("error.model_file_broken", file=str(vae_file), reason="no block_out_channels")
     factor = 2 ** (len(blocks) - 1)
-    sample = safety.read_json(denoiser_file).get("sample_size", _DEFAULT_CELLS if kind.embedded_guidance else None)
+    sample = safety.read_json(denoiser_file).get(
+        "sample_size", _DEFAULT_CELLS if kind.embedded_guidance and kind.flow else None
+    )
     height, width = sample if isinstance(sample, list) and len(sample) == 2 else (sample, sample)
     if not isinstance(height, int) or not isinstance(width, int) or min(height, width) < 1:
         raise UserError("error.model_file_broken", file=str(denoiser_file), reason="no sample_size")

@@ -90,10 +90,10 @@ def _devices() -> Iterator[Finding]:
     """The processor and every accelerator that torch sees."""
     import torch
 
-    from webui.runtime.placement import LocalHardware, local_dtype
+    from webui.runtime.placement import LocalHardware, local_device_type, local_dtype
 
     hardware = LocalHardware()
-    dtype = local_dtype(hardware)
+    dtype = local_dtype(local_device_type(hardware))
     for name in hardware.accelerators():
         free = memory.format_bytes(hardware.free_bytes()[name])
         title = torch.cuda.get_device_name(name) if name.startswith("cuda") else name

@@ -32,7 +32,7 @@ from webui.runtime import memory, safety
 from webui.runtime.catalog import BART, CLIP, T5, TXT2IMG, VIT
 from webui.runtime.contrastive import kind_of, load_siglip_processor
 from webui.runtime.parts import Part
-from webui.runtime.pipelines import STABLE_DIFFUSION
+from webui.runtime.pipelines import STABLE_DIFFUSION, Half
 from webui.runtime.shared_tokenizer import share
 from webui.runtime.single_file import NO_CHECKER, assemble_checkpoint, checkpoint_parts
 from webui.runtime.weight_files import check_checkpoint
@@ -80,7 +80,8 @@ class Family:
 
     `check` (folder, roots) raises UserError for what must not be read. `parts` are in the order in which they compute.
     `shareable` are the modules that another model may hold too, as "part" or "part.attribute". `save_memory` makes
-    the built model use less working memory at the price of speed, `restore` undoes it.
+    the built model use less working memory at the price of speed, `restore` undoes it. `half` (folder) is the 16-bit
+    dtype for accelerators.
     """
 
     task: str
@@ -90,6 +91,7 @@ class Family:
     shareable: tuple[str, ...] = ()
     save_memory: Callable[[Any], None] | None = None
     restore: Callable[[Any], None] | None = None
+    half: Callable[[Path], Half] = lambda _folder: "float16"
 
 
 def load_part(part: Part, dtype: torch.dtype) -> nn.Module:
@@ -158,13 +160,17 @@ def _assemble_stable_diffusion(folder: Path, modules: Mapping[str, nn.Module]) -
         encoder: Any = modules[name.replace("tokenizer", "text_encoder")]
         load = _load_any_tokenizer if kind.parts[name][1].startswith("T5") else _load_tokenizer
         options[name] = load(folder / name, encoder.config.vocab_size)
-    if kind.name == STABLE_DIFFUSION.name:
+    if kind.name in (STABLE_DIFFUSION.name, "LatentConsistencyModelPipeline"):
         options |= NO_CHECKER
     elif kind.name == "StableDiffusionXLPipeline":
         index = safety.read_json(folder / "model_index.json")
         zeros = index.get("force_zeros_for_empty_prompt", True) is not False
         options |= {"force_zeros_for_empty_prompt": zeros, "add_watermarker": False}
     return _silent(getattr(diffusers, kind.name)(**modules, scheduler=_load_scheduler(folder), **options))
+
+
+def _half_of_pipeline(source: Path) -> Half:
+    return STABLE_DIFFUSION.half if source.is_file() else safety.pipeline_kind(source).half
 
 
 def _silent(pipeline: Any) -> Any:
@@ -305,6 +311,7 @@ _STABLE_DIFFUSION: Final = Family(
     shareable=("text_encoder", "text_encoder_2", "text_encoder_3", "unet", "transformer", "vae"),
     save_memory=_slice_and_tile,
     restore=_unslice,
+    half=_half_of_pipeline,
 )
 
 # The text tower of a CLIPModel is the CLIPTextModel that a pipeline trained on it holds.

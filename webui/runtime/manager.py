@@ -109,7 +109,7 @@ class ModelManager:
         self._on_loaded = on_loaded
         self._flights: SingleFlight[ModelKey, Resident] = SingleFlight()
         self._reader: ModelReader | None = None
-        self._dtype: str | None = None
+        self._device_type: str | None = None
         self._lock = threading.Lock()
         self._timer: RepeatingTimer | None = None
         self._closed = False
@@ -355,9 +355,10 @@ class ModelManager:
         """The key with "auto" replaced, so that both names mean one model."""
         if key.dtype != AUTO_DTYPE:
             return key
-        if self._dtype is None:
-            self._dtype = placement.local_dtype(self._hardware)
-        return replace(key, dtype=self._dtype)
+        if self._device_type is None:
+            self._device_type = placement.local_device_type(self._hardware)
+        half = "float16" if self._device_type == CPU else self._family(key.task).half(Path(key.source))
+        return replace(key, dtype=placement.local_dtype(self._device_type, half))
 
     def _family(self, task: str) -> Family:
         if self._families is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 _CLIP_TEXT: Final = ("transformers", r"CLIPTextModel")
 _CLIP_PROJECTED: Final = ("transformers", r"CLIPTextModelWithProjection")
@@ -19,7 +19,11 @@ _T5_TOKENS: Final = ("transformers", r"T5Tokenizer(Fast)?")
 _UNET: Final = ("diffusers", r"UNet2DConditionModel")
 _VAE: Final = ("diffusers", r"AutoencoderKL")
 _SCHEDULER: Final = ("diffusers", r"[A-Z]\w*Scheduler")
+_LCM_SCHEDULER: Final = ("diffusers", r"LCMScheduler")
 _FLOW_SCHEDULER: Final = ("diffusers", r"FlowMatchEulerDiscreteScheduler")
+
+Training = Literal["noise", "flow", "consistency"]
+Half = Literal["float16", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +31,31 @@ class PipelineKind:
     """One pipeline class.
 
     `parts` are library and class (a regular expression) of everything it is made of, in the order of use; `optional`
-    are those that may be left out. `flow` says that it was trained by flow matching, `embedded_guidance` that the
+    are those that may be left out. `training` says what it learned: to predict noise (or v), by flow matching, or as a
+    consistency model, which was distilled to draw in few steps, at most `max_steps`. `embedded_guidance` says that the
     guidance scale is an input of the model, so that there is no negative prompt. `patch` is how many latent cells a
     side the denoiser takes together. `guidance_scale` is what it is drawn with where the model names none.
     `counted` is the tokenizer whose window a prompt has to fit into, and that window's tokens. `windows` are the
-    tokenizers whose tokens a transformer reads as its rows of text, and how many rows each of them fills.
+    tokenizers whose tokens a transformer reads as its rows of text, and how many rows each of them fills. `half` is the
+    16-bit dtype that it computes well in: a T5's values are too large for float16.
     """
 
     name: str
     parts: Mapping[str, tuple[str, str]]
     optional: frozenset[str] = frozenset()
-    flow: bool = False
+    training: Training = "noise"
     embedded_guidance: bool = False
     patch: int = 1
     guidance_scale: float = 7.0
     counted: tuple[str, int] = ("tokenizer", 77)
     windows: tuple[tuple[str, int], ...] = (("tokenizer", 77),)
+    max_steps: int | None = None
+    half: Half = "float16"
+
+    @property
+    def flow(self) -> bool:
+        """Whether flow matching trained it."""
+        return self.training == "flow"
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -100,7 +113,8 @@ _KINDS: Final = (
             "scheduler": _FLOW_SCHEDULER,
         },
         optional=frozenset({"text_encoder_3", "tokenizer_3"}),
-        flow=True,
+        training="flow",
+        half="bfloat16",
         patch=2,
         counted=("tokenizer_3", 256),
         windows=(("tokenizer", 77), ("tokenizer_3", 256)),
@@ -116,12 +130,27 @@ _KINDS: Final = (
             "vae": _VAE,
             "scheduler": _FLOW_SCHEDULER,
         },
-        flow=True,
+        training="flow",
+        half="bfloat16",
         embedded_guidance=True,
         patch=2,
         guidance_scale=3.5,
         counted=("tokenizer_2", 512),
         windows=(("tokenizer_2", 512),),
+    ),
+    PipelineKind(
+        "LatentConsistencyModelPipeline",
+        {
+            "text_encoder": _CLIP_TEXT,
+            "tokenizer": _CLIP_TOKENS,
+            "unet": _UNET,
+            "vae": _VAE,
+            "scheduler": _LCM_SCHEDULER,
+        },
+        training="consistency",
+        embedded_guidance=True,
+        guidance_scale=8.0,
+        max_steps=50,
     ),
 )
 

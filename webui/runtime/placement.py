@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from webui.runtime import memory
 from webui.runtime.locks import ConstructionLock
+from webui.runtime.pipelines import Half
 
 if TYPE_CHECKING:
     import torch
@@ -147,20 +148,32 @@ def plan_split(
     return plan
 
 
-def choose_dtype(device_type: str) -> str:
-    """The dtype to compute Stable Diffusion 1.x in: float16 on accelerators, float32 on CPUs.
+def choose_dtype(device_type: str, half: Half = "float16", *, has_bfloat16: bool = True) -> str:
+    """The dtype to compute a model in: its own 16-bit one, `half`, on accelerators, float32 on CPUs.
+
+    An accelerator without bfloat16 computes a model that wants it in float32, since in float16 it would overflow.
 
     A CPU computes bfloat16 faster only with AVX512-BF16 or AMX (without them three times slower, float16 slower still),
     and its 8 bits of precision draw another picture: in float32 one seed draws the same on every CPU. Whoever wants
     bfloat16 asks for it in the key.
     """
-    return "float32" if device_type == CPU else "float16"
+    if device_type == CPU or (half == "bfloat16" and not has_bfloat16):
+        return "float32"
+    return half
 
 
-def local_dtype(hardware: Hardware) -> str:
-    """`choose_dtype` for this machine."""
+def local_device_type(hardware: Hardware) -> str:
+    """What torch calls the kind of device that this machine computes on: "cpu", "cuda", "mps"."""
     accelerators = hardware.accelerators()
-    return choose_dtype(hardware.torch_device(accelerators[0]).type if accelerators else CPU)
+    return hardware.torch_device(accelerators[0]).type if accelerators else CPU
+
+
+def local_dtype(device_type: str, half: Half = "float16") -> str:
+    """`choose_dtype` for a kind of device of this machine."""
+    import torch
+
+    has_bfloat16 = device_type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return choose_dtype(device_type, half, has_bfloat16=has_bfloat16)
 
 
 def move_whole(parts: Mapping[str, nn.Module], device: torch.device, construction: ConstructionLock) -> None:

@@ -429,8 +429,9 @@ def _pixels(entry: CatalogEntry, latent: np.ndarray) -> int:
 def _with_pipe(
     studio: Studio, entry: CatalogEntry, pixels: int, work: Callable[[StableDiffusionPipeline], T], context: JobContext
 ) -> T:
-    if entry.kind.flow:
-        raise UserError("error.latents_not_for_flow", model=entry.title)
+    if entry.kind.training != "noise":
+        keys = {"flow": "error.latents_not_for_flow", "consistency": "error.latents_not_for_consistency"}
+        raise UserError(keys[entry.kind.training], model=entry.title)
     return studio.manager.run(
         entry.key(),
         work,

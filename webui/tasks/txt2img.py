@@ -80,7 +80,9 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
     request = with_loras_apart(studio, request)
     inversions_in(studio, request.prompt, request.negative_prompt)
     entry = studio.catalog.find(request.model, TXT2IMG)
-    check_sampler(request.sampler, entry.title, flow=entry.kind.flow)
+    check_sampler(request.sampler, entry.title, entry.kind.training)
+    if entry.kind.max_steps is not None and request.steps > entry.kind.max_steps:
+        raise UserError("error.steps_out_of_range", value=request.steps, low=1, high=entry.kind.max_steps)
     if entry.kind.embedded_guidance and request.negative_prompt.strip():
         raise UserError("error.no_negative_prompt", model=entry.title)
     width, height = request.width or entry.default_width, request.height or entry.default_height
