@@ -112,6 +112,6 @@ def test_an_error_speaks_both_languages() -> None:
     error = UserError("error.steps_out_of_range", value=0, low=1, high=150)
     messages = load_messages()
     assert messages.error("en", error) == "The number of steps is 0; choose 1 to 150."
-    assert messages.error("th", error).startswith("จำนวน step คือ 0")
+    assert messages.error("th", error).startswith("จำนวนสเต็ปคือ 0")
     with pytest.raises(KeyError):
         messages.text("en", "error.steps_out_of_range", value=0)

@@ -13,6 +13,7 @@ from gradio.blocks import Block
 
 from webui.errors import UserError
 from webui.i18n import Translator
+from webui.i18n.glossary import load_glossary
 from webui.pages.clip_run import JobStep, RunBar, build_run_bar, follow_job, stop_job
 from webui.pages.create_form import default_request
 from webui.pages.create_stage import drawn_from
@@ -25,7 +26,7 @@ from webui.pages.session_desks import SessionDesks
 from webui.runtime.catalog import TXT2IMG
 from webui.studio import Studio
 from webui.tasks.tour import TOUR, Tour, TourRequest, check_tour, take_tour
-from webui.views.learn import CHAPTERS, render_chapter, render_quiz, render_references
+from webui.views.learn import CHAPTERS, render_chapter, render_glossary, render_quiz, render_references
 from webui.views.markup import element, text
 from webui.views.run import RunPhase, RunView
 from webui.vision.pictures import PictureFile
@@ -90,6 +91,7 @@ class LearnPage(Page):
                     if tab := _LEADS_TO.get(chapter.id):
                         bars[chapter.id] = build_send_bar(page, f"learn-{chapter.id}", tab, visible=False)
             page.make(gr.HTML, {"value": partial(render_quiz, "after")}, apply_default_css=False)
+            page.make(gr.HTML, {"value": partial(render_glossary, load_glossary())}, apply_default_css=False)
             page.make(gr.HTML, {"value": render_references}, apply_default_css=False)
         built = cls(studio, readers, SessionDesks(LearnDesk, _MAX_DESKS), prompt, model, bar, chapters, bars)
         built._wire()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from webui.i18n import Translator
+from webui.i18n.glossary import Term
 from webui.views.attention import render_worked_attention
 from webui.views.heatmap import render_heatmap
 from webui.views.latents import render_channels
@@ -106,6 +107,16 @@ def render_references(say: Translator) -> str:
         for name, number in _PAPERS
     )  # fmt: skip
     return element("details", element("summary", text(say.text("learn.references"))), element("ul", *items))
+
+
+def render_glossary(terms: Sequence[Term], say: Translator) -> str:
+    """The words of the field as this language writes them, the English beside a Thai one, and what they mean."""
+    rows: list[str] = []
+    for term in terms:
+        name, english = term.name[say.language], term.name["en"]
+        beside = "" if name == english else element("span", text(f" ({english})"), lang="en")
+        rows += [element("dt", text(name), beside), element("dd", text(term.meaning[say.language]))]
+    return element("details", element("summary", text(say.text("learn.glossary"))), element("dl", *rows))
 
 
 def _question(name: str, question: Question, say: Translator) -> str:
