@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.e2e.conftest import Visitors
+from tests.e2e.driver import CreateDriver
 from tests.e2e.served import launch_chromium, serve
 from tests.e2e.tour import TOUR, back_to_create
 
@@ -55,7 +56,8 @@ def hosts_in(log: Path) -> set[str]:
 
 SETTLED = """
 () => Promise.all(document.getAnimations()
-  .filter((each) => each.effect.getComputedTiming().iterations !== Infinity).map((each) => each.finished.catch(() => 0)))
+  .filter((each) => each.effect.getComputedTiming().iterations !== Infinity)
+  .map((each) => each.finished.catch(() => 0)))
 """
 """A colour on its way from one to another is neither."""
 
@@ -76,6 +78,34 @@ def barriers(page: Page) -> list[str]:
     return found
 
 
+def press_tab_until(page: Page, target: Locator) -> None:
+    """Go on by the Tab key alone, as somebody without a mouse does."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if target.evaluate("element => element === document.activeElement"):
+            outline = target.evaluate("element => getComputedStyle(element).outlineStyle")
+            assert outline != "none", "where the focus is can be seen"
+            return
+    raise AssertionError(f"the Tab key does not come to {target}")
+
+
+def draw_by_keyboard(create: CreateDriver) -> None:
+    """The main job without a mouse: another prompt, two steps, the button, and the picture saved."""
+    page = create.page
+    expect(create.prompt).to_be_focused()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("a dog on a green background")
+    press_tab_until(page, create.number("steps"))
+    page.keyboard.press("Control+a")
+    page.keyboard.type("2")
+    press_tab_until(page, create.generate)
+    page.keyboard.press("Enter")
+    create.wait_until_done()
+    press_tab_until(page, page.locator("#download"))
+    with page.expect_download():
+        page.keyboard.press("Enter")
+
+
 def test_every_page_is_for_everyone_and_nothing_is_looked_up(
     tmp_path: Path, models_dir: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,9 +119,7 @@ def test_every_page_is_for_everyone_and_nothing_is_looked_up(
     try:
         visitors = Visitors(chromium, served.url, [], [])
         create = visitors.visit()
-        create.set("steps", 2)
-        create.generate.click()
-        create.wait_until_done()
+        draw_by_keyboard(create)
         barred["create"] = barriers(create.page)
         for name, work in TOUR.items():
             work(create)

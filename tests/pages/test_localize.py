@@ -87,6 +87,15 @@ def test_no_event_makes_the_page_show_progress_on_its_outputs(studio: Studio) ->
             assert function.show_progress_on == [], f"{function.name} must be wired with QUIET or FOLLOWED"
 
 
+def test_leaving_a_list_chooses_nothing(studio: Studio) -> None:
+    """Gradio's lists say "input" whenever the focus leaves them; "select" is said for a choice alone."""
+    page = build_page(studio)
+    heard = {target for function in page.fns.values() for target in function.targets if target[0] in page.blocks}
+    lists = [(page.blocks[number], event) for number, event in heard if isinstance(page.blocks[number], gr.Dropdown)]
+    assert "select" in {event for _, event in lists}
+    assert [component.elem_id for component, event in lists if event == "input"] == []
+
+
 def test_no_listener_waits_behind_a_long_one(studio: Studio) -> None:
     """Gradio's page calls the listeners of one event in turn, each when the one before has ended: work comes last."""
     listeners = defaultdict(list)

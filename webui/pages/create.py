@@ -211,7 +211,7 @@ class CreatePage(Page):
         form.prompt.change(
             self._count, inputs=[form.prompt, form.model], outputs=[self.tokens], trigger_mode="always_last", **QUIET
         )
-        form.model.input(
+        form.model.select(
             self._choose_model,
             inputs=[form.prompt, form.model, form.sampler],
             outputs=[form.sampler, form.width, form.height, form.guidance_scale, *self._beside()],

@@ -149,13 +149,13 @@ class InsidePage(Page):
         parts = self.parts
         self.record_on(parts.record.start.click)
         form = self.form
-        form.model.input(
+        form.model.select(
             self._choose_model, inputs=[form.model, form.sampler],
             outputs=[form.sampler, form.guidance_scale, form.width, form.height],
             preprocess=False, **QUIET,  # which would hold the sampler against those of the model just left
         )  # fmt: skip
         parts.record.stop.click(self._stops(lambda desk: desk.recording), **QUIET)
-        parts.bundled.input(self._open_bundled, inputs=[parts.bundled], outputs=self._shown_outputs(), **QUIET)
+        parts.bundled.select(self._open_bundled, inputs=[parts.bundled], outputs=self._shown_outputs(), **QUIET)
         parts.upload.upload(
             self._open_file, inputs=[parts.upload], outputs=self._shown_outputs(), preprocess=False, **QUIET
         )
@@ -172,7 +172,7 @@ class InsidePage(Page):
             self._lock_in, inputs=[parts.rivals], outputs=[*parts.lock_in.outputs(), parts.locked], **FOLLOWED
         )
         parts.lock_in.stop.click(self._stops(lambda desk: desk.locking), **QUIET)
-        parts.other_bundled.input(
+        parts.other_bundled.select(
             self._compare_bundled, inputs=[parts.other_bundled], outputs=[parts.compared, *parts.compare.outputs()],
             **QUIET,
         )  # fmt: skip

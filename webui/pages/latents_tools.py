@@ -115,7 +115,7 @@ class LatentTools:
             self._open, inputs=[run.file], outputs=self.receive_outputs(), preprocess=False,
             **followed,
         )  # fmt: skip
-        run.call.input(self._choose, inputs=[run.call], outputs=[run.strip], **QUIET)
+        run.call.select(self._choose, inputs=[run.call], outputs=[run.strip], **QUIET)
 
         def take(request: gr.Request) -> Updates:
             desk = self._take(request)

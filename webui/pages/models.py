@@ -163,7 +163,7 @@ class ModelsPage(Page):
                 never_silent(self._act), inputs=[parts.half], outputs=acted, trigger_mode="multiple", **FOLLOWED
             )
         parts.stop.click(self._stop_loading, **QUIET)
-        parts.task.input(self._filter, inputs=[parts.task], outputs=live, **QUIET)
+        parts.task.select(self._filter, inputs=[parts.task], outputs=live, **QUIET)
 
     def _refresh(self, request: gr.Request) -> Updates:
         return self._news(session_of(request), self.readers.translator(request)) or unchanged()

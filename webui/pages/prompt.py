@@ -131,7 +131,7 @@ class PromptPage(Page):
                     preprocess=False,  # `prompt_request_from_values` checks everything, in the reader's language
                     **FOLLOWED,
                 )
-            panel.model.input(
+            panel.model.select(
                 self._choosing(panel.family), inputs=[panel.model], outputs=self._panel_outputs(), **QUIET
             )
         form.text.change(self._count, inputs=[form.text], outputs=[form.tokens], trigger_mode="always_last", **QUIET)
@@ -139,7 +139,7 @@ class PromptPage(Page):
         stage.preview.click(
             self._preview, inputs=[self.desk], outputs=[*self._outputs(), self.desk], **FOLLOWED
         )  # fmt: skip
-        stage.layer.input(
+        stage.layer.select(
             self._choose_layer, inputs=[self.desk, stage.layer], outputs=[stage.table], **QUIET
         )  # fmt: skip
 

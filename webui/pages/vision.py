@@ -93,7 +93,7 @@ class VisionPage(Page):
         outputs = [*form.bar.outputs(), *self._found_outputs()]
         look = {"inputs": [form.picture, form.model], "outputs": outputs, "preprocess": False, **FOLLOWED}
         form.picture.change(self._look, trigger_mode="always_last", **look)
-        form.model.input(self._look, trigger_mode="always_last", **look)
+        form.model.select(self._look, trigger_mode="always_last", **look)
         form.bar.start.click(self._look, **look)
         form.bar.stop.click(self._stop, **QUIET)
         form.last.click(self._last, outputs=[form.picture], **QUIET)
