@@ -108,14 +108,14 @@ def tiny_sdxl(seed: int = 0) -> StableDiffusionXLPipeline:
 
 
 def tiny_vae(**config: Any) -> Any:
-    """A VAE of factor 2."""
+    """A VAE of factor 2, or of one more for each of `block_out_channels`."""
     from diffusers import AutoencoderKL
 
-    settings: dict[str, Any] = {"latent_channels": 4} | config
+    settings: dict[str, Any] = {"latent_channels": 4, "layers_per_block": 1, "block_out_channels": (32, 64)} | config
+    levels = len(settings["block_out_channels"])
     return AutoencoderKL(
-        block_out_channels=(32, 64), down_block_types=("DownEncoderBlock2D",) * 2, layers_per_block=1,
-        up_block_types=("UpDecoderBlock2D",) * 2, **settings,
-    )  # fmt: skip
+        down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels, **settings
+    )
 
 
 def _text_encoder(model_class: str, width: int, hidden_act: str, projection_dim: int = 64) -> Any:

@@ -14,7 +14,7 @@ from tests.e2e.conftest import Visitors
 from tests.e2e.driver import RUN_MS
 from tests.e2e.served import Served, serve
 from tests.tasks.test_loras import save_kohya
-from tests.tiny_checkpoint import checkpoint_tensors, save_checkpoint, tiny_stable_diffusion
+from tests.tiny_checkpoint import checkpoint_tensors, save_checkpoint, tiny_stable_diffusion, tiny_vae, vae_names
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     save_kohya(tree / "Lora" / "style.safetensors", pipe, 1)
     (tree / "embeddings").mkdir()
     save_file({"emb_params": torch.ones(3, 64)}, tree / "embeddings" / "blurred.safetensors")
+    save_checkpoint(tree / "VAE" / "smooth.safetensors", vae_names(tiny_vae()))
     served = serve(data, tree)
     yield served
     assert served.stop() == 0, "".join(served.said)
@@ -58,12 +59,16 @@ def test_a_checkpoint_is_chosen_and_drawn_with_a_lora(disk: Served, visitors_of:
     expect(create.prompt).to_have_value("a cat <lora:style:0.8>, blurred")
     expect(create.tokens).to_contain_text("8 of 77")
     create.prompt.fill("a cat <lora:style:0.8>")
+    page.locator("#vae-panel button").first.click()
+    page.locator("#vae input").click()
+    page.get_by_role("option", name="smooth").click()
     for name, value in {"width": 32, "height": 32, "steps": 2}.items():
         create.set(name, value)
     create.generate.click()
     create.wait_until_done()
     expect(create.parameters).to_contain_text("a cat <lora:style:0.8>")
     expect(create.parameters).to_contain_text("blurred")
+    expect(create.parameters).to_contain_text("smooth")
 
     create.open_tab("Models")
     cards = page.locator("#models-list .model-list > li")

@@ -73,8 +73,9 @@ def test_trees_of_other_programs_are_understood(tmp_path: Path) -> None:
     }
     assert found["Lora/style"].context_width == found["embeddings/tired"].context_width == 768
     assert found["loras/peft"].context_width == 2048
-    unused = {name for name, file in found.items() if file.problem and file.problem.key == "error.weights_not_used"}
-    assert unused == {"VAE/smooth"}
+    lacking = found["VAE/smooth"].problem
+    assert lacking is not None
+    assert lacking.key == "error.checkpoint_lacks"
     assert (found["embeddings/tired"].vectors, found["embeddings/xl"].vectors) == (2, 4)
     assert found["embeddings/xl"].context_width == 768 + 1280
     old = found["embeddings/old"].problem

@@ -38,6 +38,7 @@ def add_generate(app: typer.Typer, say: Translator) -> None:
         seed: int = option("seed", "--seed", say.text("cli.generate.seed")),
         batch_size: int = option("batch_size", "--batch-size", say.text("cli.generate.batch_size")),
         batch_count: int = option("batch_count", "--batch-count", say.text("cli.generate.batch_count")),
+        vae: str = option("vae", "--vae", say.text("cli.generate.vae")),
         translate: bool = option("translate", "--translate", say.text("cli.generate.translate")),
         out: Path | None = typer.Option(None, metavar="PATH", help=say.text("cli.generate.out")),
         as_json: bool = typer.Option(False, "--json", help=say.text("cli.json")),
@@ -55,6 +56,7 @@ def add_generate(app: typer.Typer, say: Translator) -> None:
             batch_size=batch_size,
             batch_count=batch_count,
             translate=translate,
+            vae=vae,
         )
         from webui.terminal import draw_in_terminal
         from webui.views.translation import translation_remarks

@@ -26,7 +26,8 @@ class GenerateRequest:
     `translate` asks the task for a Thai or mixed prompt in English before anything is drawn (`tasks.translate`);
     `original_prompt` is what was written before it was translated. Neither changes what an instrument draws.
 
-    `loras` are tags such as "<lora:name:0.8>", which the task takes out of the prompt and puts on the pipeline.
+    `loras` are tags such as "<lora:name:0.8>", which the task takes out of the prompt and puts on the pipeline. `vae`
+    is the name of a VAE's file, "" for the model's own.
     """
 
     prompt: str
@@ -43,6 +44,7 @@ class GenerateRequest:
     translate: bool = False
     original_prompt: str = ""
     loras: str = ""
+    vae: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def check_request(request: GenerateRequest, limits: GenerateLimits) -> None:
 
     The size's multiple depends on the VAE, so `check_size` does that once the model is known.
     """
-    for text in (request.prompt, request.negative_prompt, request.original_prompt, request.loras):
+    for text in (request.prompt, request.negative_prompt, request.original_prompt, request.loras, request.vae):
         check_text(text, limits.max_prompt_characters)
     _check_range("error.steps_out_of_range", request.steps, 1, limits.max_steps)
     _check_range("error.batch_size_out_of_range", request.batch_size, 1, limits.max_batch_size)

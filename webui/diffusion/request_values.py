@@ -9,7 +9,7 @@ from typing import Any, Final
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 
-_TEXT: Final = frozenset({"prompt", "negative_prompt", "model", "sampler", "original_prompt", "loras"})
+_TEXT: Final = frozenset({"prompt", "negative_prompt", "model", "sampler", "original_prompt", "loras", "vae"})
 _TRUTH: Final = frozenset({"translate"})
 _OPTIONAL: Final = frozenset({"guidance_scale", "width", "height"})
 _SHOWN_CHARACTERS: Final = 60

@@ -16,7 +16,7 @@ from webui.diffusion.request import RANDOM_SEED
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages import create_form as form_parts
-from webui.pages.create_files import FilesPart
+from webui.pages.create_files import FilesPart, build_vae
 from webui.pages.create_form import CreateForm
 from webui.pages.create_run import Run, follow_run
 from webui.pages.create_stage import Stage, build_controls, build_stage, drawn_from, selected_picture
@@ -29,7 +29,7 @@ from webui.pages.sending import SentPicture
 from webui.runtime.catalog import CatalogEntry
 from webui.store.infotext import parse_infotext, read_infotext
 from webui.studio import Studio
-from webui.tasks.files import other_inversions
+from webui.tasks.files import other_files, usable_files
 from webui.tasks.translate import thai_translator
 from webui.tasks.txt2img import count_prompt_tokens
 from webui.views.model import render_model
@@ -95,6 +95,7 @@ class CreatePage(Page):
             with gr.Column(elem_id="knobs", elem_classes="card"):
                 sampling = form_parts.build_sampling(page, studio.catalog, defaults, limits)
                 model, about, sampler, steps, guidance = sampling
+                vae = build_vae(page, studio.catalog)
                 width, height = form_parts.build_size(page, defaults)
                 seed, random_seed, last_seed = form_parts.build_seed(page)
                 batch_count, batch_size = form_parts.build_batch(page, limits)
@@ -103,7 +104,7 @@ class CreatePage(Page):
                 )
         form = CreateForm(
             prompt, negative_prompt, model, sampler, steps, guidance, width, height, seed, batch_count, batch_size,
-            translate, original,
+            translate, original, vae,
         )  # fmt: skip
         saved = gr.BrowserState(None, storage_key=_STORAGE_KEY, secret=_STORAGE_SECRET)
         built = cls(
@@ -335,12 +336,12 @@ def _read_settings(path: Path, name: str, studio: Studio) -> tuple[PictureNotice
         found = parse_infotext(read_infotext(path), studio.settings.limits)
     except UserError as error:
         return PictureNotice(name, error=error), {}
-    values, ignored = {"original_prompt": "", **found.values}, found.ignored
+    values = {"original_prompt": "", "vae": "", **usable_files(studio, found.values)}
+    ignored = (*found.ignored, *other_files(studio, found))
     if "model" in values:
         try:
             studio.catalog.find(values["model"], "txt2img")
         except UserError as error:
             del values["model"]
             ignored = (*ignored, error)
-    ignored = (*ignored, *other_inversions(studio, found.inversions))
     return PictureNotice(name, ignored), values

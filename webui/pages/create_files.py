@@ -1,4 +1,4 @@
-"""What the txt2img page puts into the prompt from the models folder: LoRA and textual inversions."""
+"""What the txt2img page takes from the models folder beside a model: LoRA and textual inversions, and a VAE."""
 
 from __future__ import annotations
 
@@ -89,6 +89,17 @@ class FilesPart:
             self.lora: gr.update(choices=file_choices(self.catalog, FileKind.LORA)),
             self.inversion: gr.update(choices=file_choices(self.catalog, FileKind.EMBEDDING)),
         }
+
+
+def build_vae(page: Localizer, catalog: Catalog) -> gr.Dropdown:
+    """The VAE that decodes: the model's own unless another is chosen, in a panel that is closed at first."""
+
+    def choices(say: Translator) -> list[tuple[str, str]]:
+        return [(say.text("create.vae.own"), ""), *file_choices(catalog, FileKind.VAE)]
+
+    with page.make(gr.Accordion, {"label": "create.vae.panel"}, open=False, elem_id="vae-panel"):
+        page.make(gr.Markdown, {"value": "create.vae.about"})
+        return page.make(gr.Dropdown, {"label": "create.vae.name", "choices": choices}, value="", elem_id="vae")
 
 
 def file_choices(catalog: Catalog, kind: FileKind) -> list[tuple[str, str]]:

@@ -44,6 +44,7 @@ class CreateForm:
     batch_size: gr.Slider
     translate: gr.Checkbox
     original_prompt: gr.Textbox
+    vae: gr.Dropdown
 
     def by_name(self) -> dict[str, Block]:
         """The components under their field names, for `inputs_kwargs`."""

@@ -11,6 +11,7 @@ from webui.diffusion.request_values import request_from_values
 from webui.diffusion.samplers import find_sampler
 from webui.errors import UserError
 from webui.studio import Studio
+from webui.tasks.files import vae_file
 
 
 def usable_values(saved: object, studio: Studio) -> dict[str, Any]:
@@ -32,6 +33,8 @@ def _is_usable(name: str, value: object, studio: Studio) -> bool:
         find_sampler(request.sampler)
         if name == "model":
             studio.catalog.find(request.model, "txt2img")
+        if name == "vae":
+            vae_file(studio, request)
     except UserError:
         return False
     return True

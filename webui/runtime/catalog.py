@@ -26,6 +26,8 @@ CLIP: Final = "clip"
 VIT: Final = "vit"
 T5: Final = "t5"
 BART: Final = "bart"
+VAE: Final = "vae"
+"""A VAE in a file of its own, which the manager leases beside a model; the catalogue lists no such models."""
 
 AUTO_DTYPE: Final = "auto"
 """Let the manager choose: what the device computes fastest (`placement.choose_dtype`)."""

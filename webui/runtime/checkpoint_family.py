@@ -159,13 +159,15 @@ def vae_config(file: Path, shapes: Shapes, family: CheckpointFamily | None) -> d
     `family` None takes the scaling factor of Stable Diffusion 1.x and 2.x: it is not in the weights.
     """
     prefix = VAE if any(name.startswith(VAE) for name in shapes) else ""
+    level, block = ("down_blocks", "resnets") if is_diffusers_vae(shapes) else ("down", "block")
     need = _Needed(file, shapes)
     widths: list[int] = []
-    while (shape := shapes.get(f"{prefix}encoder.down.{len(widths)}.block.0.conv1.weight")) is not None:
+    while (shape := shapes.get(f"{prefix}encoder.{level}.{len(widths)}.{block}.0.conv1.weight")) is not None:
         widths.append(shape[0])
     if not 1 <= len(widths) <= 8:
-        raise UserError("error.checkpoint_lacks", file=str(file), name=f"{prefix}encoder.down.0.block.0.conv1.weight")
-    layers = _count(shapes, rf"{re.escape(prefix)}encoder\.down\.0\.block\.(\d+)\.conv1\.weight")
+        name = f"{prefix}encoder.{level}.0.{block}.0.conv1.weight"
+        raise UserError("error.checkpoint_lacks", file=str(file), name=name)
+    layers = _count(shapes, rf"{re.escape(prefix)}encoder\.{level}\.0\.{block}\.(\d+)\.conv1\.weight")
     return {
         "block_out_channels": tuple(widths),
         "down_block_types": ("DownEncoderBlock2D",) * len(widths),
@@ -173,7 +175,14 @@ def vae_config(file: Path, shapes: Shapes, family: CheckpointFamily | None) -> d
         "layers_per_block": layers,
         "latent_channels": need.shape(f"{prefix}decoder.conv_in.weight", 4)[1],
         "scaling_factor": _XL_SCALING if family is CheckpointFamily.SDXL else _SCALING,
+        "use_quant_conv": f"{prefix}quant_conv.weight" in shapes,
+        "use_post_quant_conv": f"{prefix}post_quant_conv.weight" in shapes,
     }
+
+
+def is_diffusers_vae(shapes: Shapes) -> bool:
+    """Whether a VAE's tensors have diffusers' names instead of the original code's."""
+    return any(name.startswith("encoder.down_blocks.") for name in shapes)
 
 
 @dataclass(frozen=True, slots=True)

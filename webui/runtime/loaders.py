@@ -29,12 +29,13 @@ from transformers import (
 
 from webui.errors import UserError
 from webui.runtime import memory, safety
-from webui.runtime.catalog import BART, CLIP, T5, TXT2IMG, VIT
+from webui.runtime.catalog import BART, CLIP, T5, TXT2IMG, VAE, VIT
 from webui.runtime.contrastive import kind_of, load_siglip_processor
 from webui.runtime.parts import Part
 from webui.runtime.pipelines import STABLE_DIFFUSION, Half
 from webui.runtime.shared_tokenizer import share
 from webui.runtime.single_file import NO_CHECKER, assemble_checkpoint, checkpoint_parts
+from webui.runtime.vae_file import check_vae_file, vae_parts
 from webui.runtime.weight_files import check_checkpoint
 
 LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
@@ -326,5 +327,8 @@ _CLIP: Final = Family(
 _VIT: Final = Family(task=VIT, check=safety.check_vit_folder, parts=_vit_parts, assemble=_assemble_vit)
 _T5: Final = Family(task=T5, check=safety.check_t5_folder, parts=_rewriter_parts, assemble=_assemble_rewriter)
 _BART: Final = Family(task=BART, check=safety.check_bart_folder, parts=_rewriter_parts, assemble=_assemble_rewriter)
+_VAE: Final = Family(task=VAE, check=check_vae_file, parts=vae_parts, assemble=lambda _, modules: modules["vae"])
 
-FAMILIES: Final[Mapping[str, Family]] = {family.task: family for family in (_STABLE_DIFFUSION, _CLIP, _VIT, _T5, _BART)}
+FAMILIES: Final[Mapping[str, Family]] = {
+    family.task: family for family in (_STABLE_DIFFUSION, _CLIP, _VIT, _T5, _BART, _VAE)
+}

@@ -142,6 +142,15 @@ class ModelManager:
         finally:
             self._release(resident)
 
+    @contextmanager
+    def beside(self, key: ModelKey, device: str, cancel: threading.Event | None = None) -> Iterator[Any]:
+        """Lease a model for work on another one, whose lease a lack of memory is left to."""
+        resident = self._lease(key, Need(0, device), cancel, None)
+        try:
+            yield resident.model
+        finally:
+            self._release(resident)
+
     def run(
         self,
         key: ModelKey,

@@ -57,7 +57,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class PartLayout:
     """How one part lies in the file: the beginnings of its names, and how they become those of its class."""
 
     prefixes: tuple[str, ...]
@@ -78,7 +78,7 @@ def checkpoint_parts(file: Path) -> tuple[Part, ...]:
         if config["vocab_size"] != VOCABULARY_SIZE:
             sizes = {"tokens": VOCABULARY_SIZE, "vocabulary": config["vocab_size"]}
             raise UserError("error.tokenizer_mismatch", folder=str(file), **sizes)
-    return tuple(_part(file, shapes, name, part) for name, part in _layouts(plan).items())
+    return tuple(part_of_file(file, shapes, name, part) for name, part in _layouts(plan).items())
 
 
 def assemble_checkpoint(file: Path, modules: Mapping[str, Any]) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
@@ -158,16 +158,16 @@ def predicts_noise(unet: UNet2DConditionModel) -> bool:
     return bool(likeness > _PROBE_LIKENESS)
 
 
-def _layouts(plan: CheckpointPlan) -> dict[str, _Layout]:
+def _layouts(plan: CheckpointPlan) -> dict[str, PartLayout]:
     """In the order in which the parts compute."""
     return {
         **_text_layouts(plan),
-        "unet": _Layout(
+        "unet": PartLayout(
             (layout.UNET,),
             lambda: UNet2DConditionModel.from_config({"sample_size": _sample_size(plan), **plan.unet}),
             lambda _, tensors: convert_ldm_unet_checkpoint(tensors, plan.unet),
         ),
-        "vae": _Layout(
+        "vae": PartLayout(
             (layout.VAE,),
             lambda: AutoencoderKL.from_config(dict(plan.vae)),
             lambda _, tensors: convert_ldm_vae_checkpoint(tensors, plan.vae),
@@ -175,7 +175,7 @@ def _layouts(plan: CheckpointPlan) -> dict[str, _Layout]:
     }
 
 
-def _text_layouts(plan: CheckpointPlan) -> dict[str, _Layout]:
+def _text_layouts(plan: CheckpointPlan) -> dict[str, PartLayout]:
     if plan.family is CheckpointFamily.SD2:
         return {"text_encoder": _open_clip_layout(layout.OPEN_CLIP, CLIPTextModel, plan.text_encoder)}
     if plan.text_encoder_2 is None:
@@ -186,12 +186,12 @@ def _text_layouts(plan: CheckpointPlan) -> dict[str, _Layout]:
     }
 
 
-def _clip_layout(prefix: str, config: Mapping[str, Any]) -> _Layout:
-    return _Layout((prefix,), partial(_text_encoder, CLIPTextModel, config), _clip_names)
+def _clip_layout(prefix: str, config: Mapping[str, Any]) -> PartLayout:
+    return PartLayout((prefix,), partial(_text_encoder, CLIPTextModel, config), _clip_names)
 
 
-def _open_clip_layout(prefix: str, model_class: Any, config: Mapping[str, Any]) -> _Layout:
-    return _Layout((prefix,), partial(_text_encoder, model_class, config), partial(_open_clip_names, prefix))
+def _open_clip_layout(prefix: str, model_class: Any, config: Mapping[str, Any]) -> PartLayout:
+    return PartLayout((prefix,), partial(_text_encoder, model_class, config), partial(_open_clip_names, prefix))
 
 
 def _text_encoder(model_class: Any, config: Mapping[str, Any]) -> nn.Module:
@@ -234,11 +234,12 @@ def _without_wrapper(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> 
     }
 
 
-def _part(file: Path, shapes: layout.Shapes, name: str, part: _Layout) -> Part:
+def part_of_file(file: Path, shapes: layout.Shapes, name: str, part: PartLayout) -> Part:
+    """The part called `name` of a file with these `shapes`, to be built and loaded later."""
     return Part(name, (file,), partial(_empty, file, shapes, part), partial(_load, file, shapes, part))
 
 
-def _empty(file: Path, shapes: layout.Shapes, part: _Layout) -> nn.Module:
+def _empty(file: Path, shapes: layout.Shapes, part: PartLayout) -> nn.Module:
     """The module without weights, once the file is known to have all of them in the right shapes."""
     module = part.build()
     described = {
@@ -248,7 +249,7 @@ def _empty(file: Path, shapes: layout.Shapes, part: _Layout) -> nn.Module:
     return module
 
 
-def _load(file: Path, shapes: layout.Shapes, part: _Layout, dtype: torch.dtype) -> nn.Module:
+def _load(file: Path, shapes: layout.Shapes, part: PartLayout, dtype: torch.dtype) -> nn.Module:
     with init_empty_weights():
         module = part.build()
     names = [name for name in shapes if name.startswith(part.prefixes)]
@@ -268,7 +269,7 @@ def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def _converted(file: Path, part: _Layout, module: nn.Module, tensors: Tensors) -> Mapping[str, torch.Tensor]:
+def _converted(file: Path, part: PartLayout, module: nn.Module, tensors: Tensors) -> Mapping[str, torch.Tensor]:
     try:
         return part.convert(module, tensors)
     except KeyError as error:

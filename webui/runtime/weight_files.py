@@ -18,7 +18,15 @@ from typing import Final
 
 from webui.errors import UserError
 from webui.runtime import safety
-from webui.runtime.checkpoint_family import CheckpointFamily, Detected, FileKind, detect, plan_checkpoint, shapes_of
+from webui.runtime.checkpoint_family import (
+    CheckpointFamily,
+    Detected,
+    FileKind,
+    detect,
+    plan_checkpoint,
+    shapes_of,
+    vae_config,
+)
 
 PATIENCE_SECONDS: Final = 0.1
 """How long one look may read headers before it leaves the rest to the background."""
@@ -186,6 +194,8 @@ def _examined(seen: _Seen, root: Path) -> WeightFile:
         shapes = shapes_of(safety.read_safetensors_header(seen.path))
         detected = detect(shapes)
         entry = _with_kind(entry, detected)
+        if detected.kind is FileKind.VAE:
+            vae_config(seen.path, shapes, None)
         if detected.kind is not FileKind.CHECKPOINT:
             return entry
         plan = plan_checkpoint(seen.path, shapes)
@@ -207,8 +217,6 @@ def _with_kind(entry: WeightFile, detected: Detected) -> WeightFile:
             shape = UserError("error.inversion_shape", file=str(entry.path), limit=MAX_VECTORS)
             return replace(known, problem=shape)
         return replace(known, vectors=detected.vectors)
-    if detected.kind is FileKind.VAE:
-        return replace(known, problem=UserError("error.weights_not_used", file=str(entry.path)))
     return known
 
 

@@ -40,6 +40,7 @@ _ORIGINAL: Final = "Original prompt"
 _FIELD: Final = re.compile(r'\s*(\w[\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _INVERSIONS: Final = "TI hashes"
 _NAMED_HASH: Final = re.compile(r"([^:,]+): ([0-9a-f]{8,64})(?:, |$)")
+_VAE_ENDING: Final = ".safetensors"
 _MIN_FIELDS: Final = 3
 _MAX_MODEL_NAME: Final = 200
 _NUMBERS: Final[Mapping[str, tuple[str, Callable[[str], int | float]]]] = {
@@ -63,12 +64,14 @@ class Infotext:
     """What was found: `values` are fields of GenerateRequest, `ignored` says of each other field why it was left out.
 
     Each entry of `ignored` is a UserError whose message names the field: "infotext.unknown_field" or the check that
-    the value failed. `inversions` are the textual inversions that it was drawn with, name to the beginning of a hash.
+    the value failed. `inversions` are the textual inversions that it was drawn with, name to the beginning of a hash;
+    `vae_hash` is the beginning of its VAE's, "" where none is named.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     ignored: tuple[UserError, ...] = ()
     inversions: Mapping[str, str] = field(default_factory=dict)
+    vae_hash: str = ""
 
     def over(self, base: GenerateRequest) -> GenerateRequest:
         """`base` with what was found put over it."""
@@ -99,6 +102,8 @@ def format_infotext(
         "Size": f"{width}x{height}",
         "Model": request.model,
     }
+    if request.vae:
+        fields["VAE"] = f"{request.vae}{_VAE_ENDING}"
     if request.original_prompt:
         fields[_ORIGINAL] = request.original_prompt
     fields |= files
@@ -122,6 +127,7 @@ def parse_infotext(text: str, limits: GenerateLimits | None = None) -> Infotext:
         raise UserError("error.infotext_empty")
     prompt, negative_prompt, fields = _split(text)
     inversions = dict(_NAMED_HASH.findall(fields.pop(_INVERSIONS, "")))
+    vae_hash = fields.pop("VAE hash", "")
     limits = limits or GenerateLimits()
     found: dict[str, Any] = {}
     ignored: list[UserError] = []
@@ -130,7 +136,7 @@ def parse_infotext(text: str, limits: GenerateLimits | None = None) -> Infotext:
             found |= _checked(read(), limits)
         except UserError as error:
             ignored.append(error)
-    return Infotext(found, tuple(ignored), inversions)
+    return Infotext(found, tuple(ignored), inversions, vae_hash)
 
 
 def read_infotext(source: str | Path | IO[bytes] | Image.Image) -> str:
@@ -225,6 +231,8 @@ def _read_field(name: str, value: str) -> dict[str, Any]:
         if len(value) > _MAX_MODEL_NAME or not value.isprintable():
             raise UserError("infotext.bad_value", name=name, value=_shortened(value))
         return {"model": value}
+    if name == "VAE":  # the name of the file; A1111 writes no field for the model's own
+        return {"vae": re.sub(r"\.(safetensors|ckpt|pt)$", "", value)}
     if name == _ORIGINAL:
         return {"original_prompt": value}
     if name not in _NUMBERS:

@@ -1,15 +1,19 @@
-"""What a request draws with beside its model: LoRA and textual inversions from the models folder."""
+"""What a request draws with beside its model: LoRA, textual inversions and a VAE from the models folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from webui.diffusion.inversion_words import InversionWord, names_in
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
+from webui.runtime.catalog import VAE, ModelKey
 from webui.runtime.checkpoint_family import FileKind
 from webui.runtime.weight_files import WeightFile
+from webui.store.infotext import Infotext
 from webui.studio import Studio
 from webui.tasks.loras import drawing_with_loras
 
@@ -18,15 +22,53 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HASH_DIGITS = 12
-"""As many digits of a file's SHA-256 as A1111 writes of an embedding."""
+HASH_DIGITS: Final = 12
+VAE_HASH_DIGITS: Final = 10
+"""As many digits of a file's SHA-256 as A1111 writes of an embedding and of a VAE."""
 
 
 def drawing_with_files(
-    studio: Studio, request: GenerateRequest, work: Callable[[StableDiffusionPipeline], T]
+    studio: Studio,
+    request: GenerateRequest,
+    work: Callable[[StableDiffusionPipeline], T],
+    cancel: threading.Event | None = None,
 ) -> Callable[[StableDiffusionPipeline], T]:
     """`work` on a pipeline that has all that the request names, while it runs."""
-    return drawing_with_loras(studio, request, _with_inversions(studio, request, work))
+    prompted = drawing_with_loras(studio, request, _with_inversions(studio, request, work))
+    return drawing_with_vae(studio, request, prompted, cancel)
+
+
+def drawing_with_vae(
+    studio: Studio,
+    request: GenerateRequest,
+    work: Callable[[StableDiffusionPipeline], T],
+    cancel: threading.Event | None = None,
+) -> Callable[[StableDiffusionPipeline], T]:
+    """`work` on a pipeline that decodes with the request's VAE; the model's other parts are not loaded again."""
+    file = vae_file(studio, request)
+    if file is None:
+        return work
+    key = ModelKey(VAE, str(file.path), file.revision)
+
+    def applied(pipe: StableDiffusionPipeline) -> T:
+        from webui.diffusion.other_vae import with_vae
+        from webui.diffusion.vae_codec import computing_device
+
+        with studio.manager.beside(key, str(computing_device(pipe)), cancel) as vae:
+            return work(with_vae(pipe, vae, file.path))
+
+    return applied
+
+
+def vae_file(studio: Studio, request: GenerateRequest) -> WeightFile | None:
+    """The VAE that the request names, None for the model's own. Raises UserError for one that is not there, or bad."""
+    return studio.catalog.files.named(request.vae, FileKind.VAE) if request.vae else None
+
+
+def preview_key(studio: Studio, request: GenerateRequest, key: ModelKey) -> tuple[ModelKey, str]:
+    """What the colours of a run's previews depend on: the model and the VAE."""
+    file = vae_file(studio, request)
+    return key, "" if file is None else f"{file.path}\0{file.revision}"
 
 
 def inversions_in(studio: Studio, *texts: str, wait: bool = True) -> tuple[WeightFile, ...]:
@@ -53,8 +95,29 @@ def known_inversions(studio: Studio) -> tuple[InversionWord, ...]:
     return tuple(InversionWord(file.name, file.vectors) for file in files)
 
 
-def other_inversions(studio: Studio, drawn_with: Mapping[str, str]) -> tuple[UserError, ...]:
-    """What of a picture's textual inversions (name to the beginning of a hash) is not here, or is another file."""
+def usable_files(studio: Studio, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` (fields of a request), without a VAE that there is not here."""
+    try:
+        vae_file(studio, replace(GenerateRequest(""), vae=values.get("vae", "")))
+    except UserError:
+        return {name: value for name, value in values.items() if name != "vae"}
+    return dict(values)
+
+
+def other_files(studio: Studio, found: Infotext) -> tuple[UserError, ...]:
+    """What of the files that a picture was drawn with is not here, or is another file of that name."""
+    remarks = _other_inversions(studio, found.inversions)
+    try:
+        vae = vae_file(studio, found.over(GenerateRequest("")))
+    except UserError as error:
+        return (*remarks, error)
+    if vae is None or studio.catalog.files.sha256(vae).startswith(found.vae_hash):
+        return remarks
+    return (*remarks, UserError("infotext.vae_other", name=vae.name))
+
+
+def _other_inversions(studio: Studio, drawn_with: Mapping[str, str]) -> tuple[UserError, ...]:
+    """`drawn_with` is name to the beginning of a hash."""
     known = [file for file in studio.catalog.files.found(wait=True) if file.kind is FileKind.EMBEDDING]
     remarks = []
     for name, digits in drawn_with.items():
@@ -66,8 +129,10 @@ def other_inversions(studio: Studio, drawn_with: Mapping[str, str]) -> tuple[Use
     return tuple(remarks)
 
 
-def refuse_inversions(studio: Studio, request: GenerateRequest) -> GenerateRequest:
-    """The request itself, for work that does without textual inversions; raises UserError when it names one."""
+def refuse_files(studio: Studio, request: GenerateRequest) -> GenerateRequest:
+    """The request itself, for work without textual inversions and another VAE; raises UserError when it names one."""
+    if request.vae:
+        raise UserError("error.vae_not_here", name=request.vae)
     found = inversions_in(studio, request.prompt, request.negative_prompt)
     if found:
         raise UserError("error.inversion_not_here", name=found[0].name)
@@ -76,12 +141,13 @@ def refuse_inversions(studio: Studio, request: GenerateRequest) -> GenerateReque
 
 def file_fields(studio: Studio, request: GenerateRequest) -> dict[str, str]:
     """What infotext says of the files beside what stands in the request, in A1111's words."""
-    return _inversion_fields(studio, inversions_in(studio, request.prompt, request.negative_prompt))
-
-
-def _inversion_fields(studio: Studio, files: Iterable[WeightFile]) -> dict[str, str]:
-    hashes = [f"{file.name}: {studio.catalog.files.sha256(file)[:HASH_DIGITS]}" for file in files]
-    return {"TI hashes": ", ".join(hashes)} if hashes else {}
+    files, vae = studio.catalog.files, vae_file(studio, request)
+    words = inversions_in(studio, request.prompt, request.negative_prompt)
+    hashes = [f"{file.name}: {files.sha256(file)[:HASH_DIGITS]}" for file in words]
+    return {
+        **({} if vae is None else {"VAE hash": files.sha256(vae)[:VAE_HASH_DIGITS]}),
+        **({"TI hashes": ", ".join(hashes)} if hashes else {}),
+    }
 
 
 def _with_inversions(

@@ -25,7 +25,7 @@ from webui.runtime.catalog import CLIP, TXT2IMG
 from webui.runtime.jobs import JobCancelled, JobContext
 from webui.studio import Studio
 from webui.tasks.clip import with_encoder
-from webui.tasks.files import drawing_with_files
+from webui.tasks.files import drawing_with_files, drawing_with_vae, preview_key
 from webui.tasks.translate import translate_first
 from webui.tasks.txt2img import PreviewFrame, prepare_request, working_memory
 from webui.vision.pictures import PictureFile
@@ -116,7 +116,7 @@ def record_run(studio: Studio, request: TraceRequest, context: JobContext) -> Re
         from webui.diffusion.generate import generate
         from webui.diffusion.recorder import Recorder
 
-        preview_map = studio.previews.of(key, pipe)
+        preview_map = studio.previews.of(preview_key(studio, asked, key), pipe)
 
         def show(view: StepView) -> None:
             context.progress(view.step, view.total, "phase.denoising")
@@ -131,7 +131,7 @@ def record_run(studio: Studio, request: TraceRequest, context: JobContext) -> Re
 
     traces = studio.manager.run(
         key,
-        drawing_with_files(studio, asked, record),
+        drawing_with_files(studio, asked, record, context.cancelled),
         working_memory=working_memory(asked),
         cancel=context.cancelled,
         on_progress=context.progress,
@@ -171,7 +171,7 @@ def leave_out_word(studio: Studio, request: AblationRequest, context: JobContext
     key = studio.catalog.find(asked.model, TXT2IMG).key()
     ablation = studio.manager.run(
         key,
-        drawing_with_files(studio, asked, work),
+        drawing_with_files(studio, asked, work, context.cancelled),
         working_memory=working_memory(asked),
         cancel=context.cancelled,
         on_progress=context.progress,
@@ -213,7 +213,11 @@ def _decoded(studio: Studio, request: LockInRequest, context: JobContext) -> np.
 
     key = studio.catalog.find(asked.model, TXT2IMG).key()
     frames = studio.manager.run(
-        key, work, working_memory=working_memory(asked), cancel=context.cancelled, on_progress=context.progress
+        key,
+        drawing_with_vae(studio, asked, work, context.cancelled),
+        working_memory=working_memory(asked),
+        cancel=context.cancelled,
+        on_progress=context.progress,
     )
     context.check()
     return frames

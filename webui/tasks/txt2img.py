@@ -23,7 +23,15 @@ from webui.runtime.pipelines import STABLE_DIFFUSION
 from webui.store.gallery import SavedPicture
 from webui.store.infotext import format_infotext
 from webui.studio import Studio
-from webui.tasks.files import drawing_with_files, file_fields, inversions_in, known_inversions, refuse_inversions
+from webui.tasks.files import (
+    drawing_with_files,
+    file_fields,
+    inversions_in,
+    known_inversions,
+    preview_key,
+    refuse_files,
+    vae_file,
+)
 from webui.tasks.loras import refuse_loras, with_loras_apart
 from webui.tasks.search import index_new_picture
 from webui.tasks.translate import Translation, thai_translator, translate_first, wants_translation
@@ -79,6 +87,7 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
     check_request(request, limits)
     request = with_loras_apart(studio, request)
     inversions_in(studio, request.prompt, request.negative_prompt)
+    vae_file(studio, request)
     entry = studio.catalog.find(request.model, TXT2IMG)
     check_sampler(request.sampler, entry.title, entry.kind.training)
     if entry.kind.max_steps is not None and request.steps > entry.kind.max_steps:
@@ -94,8 +103,8 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
 
 
 def prepare_plain_request(studio: Studio, request: GenerateRequest) -> GenerateRequest:
-    """As `prepare_request`, for work without LoRA and textual inversions; a request for one is refused."""
-    return refuse_inversions(studio, refuse_loras(prepare_request(studio, request)))
+    """As `prepare_request`, for work with the model's own parts only; a request for other files is refused."""
+    return refuse_files(studio, refuse_loras(prepare_request(studio, request)))
 
 
 def count_prompt_tokens(studio: Studio, model: str, prompt: str) -> TokenCount:
@@ -133,7 +142,7 @@ def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext)
     try:
         studio.manager.run(
             key,
-            drawing_with_files(studio, request, drawing.go_on),
+            drawing_with_files(studio, request, drawing.go_on, context.cancelled),
             working_memory=working_memory(request),
             cancel=context.cancelled,
             on_progress=context.progress,
@@ -169,7 +178,7 @@ class _Drawing:
         """Draw the batches that are missing."""
         from webui.diffusion.generate import generate
 
-        self._preview_map = self._studio.previews.of(self._key, pipe)
+        self._preview_map = self._studio.previews.of(preview_key(self._studio, self._request, self._key), pipe)
         finished = len(self.saved) // self._request.batch_size
         generate(
             pipe,

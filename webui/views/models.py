@@ -6,6 +6,7 @@ from typing import Final
 
 from webui.i18n import Translator
 from webui.runtime.catalog import BART, CLIP, T5, TXT2IMG, VIT
+from webui.runtime.checkpoint_family import FileKind
 from webui.runtime.known import Ability, KnownModel
 from webui.runtime.memory import format_bytes
 
@@ -48,8 +49,8 @@ _LANGUAGE_WORDS: Final = {
 
 
 def task_words(task: str, say: Translator) -> str:
-    """What a task is called."""
-    return say.text(TASK_WORDS[task])
+    """What a task is called; beside those of whole models there is only a VAE's."""
+    return say.text(TASK_WORDS.get(task, FileKind.VAE.value))
 
 
 def licence_words(model: KnownModel, say: Translator) -> str:

@@ -24,6 +24,8 @@ def render_parameters(request: GenerateRequest, infotext: str, say: Translator) 
         _entry(say.text("create.size"), f"{request.width} × {request.height}"),
         _entry(say.text("create.model"), request.model),
     ]
+    if request.vae:
+        values.append(_entry(say.text("create.vae.name"), request.vae))
     copy = element(
         "button",
         text(say.text("create.copy")),
