@@ -26,9 +26,9 @@ from webui.i18n import LANGUAGES
 from webui.runtime.catalog import TXT2IMG
 from webui.runtime.checkpoint_family import FileKind
 from webui.settings import Settings
-from webui.store.infotext import parse_infotext, read_infotext
+from webui.store.infotext import Infotext, parse_infotext, read_infotext
 from webui.studio import Studio, open_studio
-from webui.tasks.files import other_inversions
+from webui.tasks.files import other_files
 from webui.tasks.inside import AblationRequest, TraceRequest, leave_out_word, record_run
 from webui.tasks.latents import request_to_draw
 from webui.tasks.txt2img import count_prompt_tokens, draw_pictures
@@ -108,8 +108,8 @@ def test_a_files_name_stands_for_its_vectors_in_both_prompts(studio: Studio) -> 
         name: studio.catalog.files.sha256(studio.catalog.files.named(name, FileKind.EMBEDDING))[:12]
         for name in ("MyStyle", "my-toy")
     }
-    assert other_inversions(studio, found.inversions) == ()
-    remarks = other_inversions(studio, {"MyStyle": "0" * 12, "gone": "0" * 12})
+    assert other_files(studio, found) == ()
+    remarks = other_files(studio, Infotext(inversions={"MyStyle": "0" * 12, "gone": "0" * 12}))
     assert [remark.key for remark in remarks] == ["infotext.inversion_other", "infotext.inversion_missing"]
 
 
