@@ -34,6 +34,29 @@ def test_the_settings_example_is_accepted(tmp_path: Path) -> None:
     assert load_settings(config).outputs_dir == tmp_path / "pictures"
 
 
+def test_the_lines_that_convert_pickles_do_it(tmp_path: Path) -> None:
+    """Of a checkpoint as its trainer wrote it, and of a textual inversion as A1111 did."""
+    import torch
+    from safetensors.torch import load_file
+
+    text = (ROOT / "models" / "README.md").read_text(encoding="utf-8")
+    checkpoint, inversion = re.findall(r"```\n(python -c .*?)```", text, re.DOTALL)
+    weights = {"model.x": torch.ones(2, 3).T, "model.y": torch.zeros(4)}
+    vectors = torch.randn(2, 8, requires_grad=True)
+    for line, kept in (
+        (checkpoint, {"state_dict": weights, "global_step": 7}),
+        (inversion, {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": "old", "step": 3}),
+    ):
+        torch.save(kept, tmp_path / "old.ckpt")
+        torch.save(kept, tmp_path / "old.pt")
+        here = line.replace("python -c", f"{sys.executable} -c", 1)
+        subprocess.run(["bash", "-c", here], cwd=tmp_path, check=True)
+        found = load_file(tmp_path / "old.safetensors")
+        expected = weights if line.count("state_dict") else {"emb_params": vectors}
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document: str) -> None:
     path = ROOT / document

@@ -35,6 +35,16 @@ SMALL: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 TOWER = SMALL["text_encoder"]
+SMALL_XL: dict[str, dict[str, Any]] = {
+    "text_encoder": TOWER,
+    "text_encoder_2": {**TOWER, "projection_dim": 16},
+    "unet": {
+        **SMALL["unet"], "cross_attention_dim": 64, "attention_head_dim": [2, 4], "addition_time_embed_dim": 8,
+        "transformer_layers_per_block": [1, 2], "projection_class_embeddings_input_dim": 6 * 8 + 16,
+    },
+    "vae": SMALL["vae"],
+}  # fmt: skip
+SMALL_T5 = {"d_model": 32, "d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4}
 
 
 def small(name: str) -> FullSizeModel:
@@ -42,7 +52,9 @@ def small(name: str) -> FullSizeModel:
     model = full_size_models()[name].model_dump(by_alias=True)
     for part, spec in model["parts"].items():
         if part:
-            spec["config"] |= SMALL[part]
+            spec["config"] |= (SMALL_XL if name == "sdxl" else SMALL)[part]
+        elif model["task"] == "t5":
+            spec["config"] |= SMALL_T5
         elif model["task"] == "clip":
             spec["config"]["text_config"] |= TOWER
             spec["config"]["vision_config"] |= TOWER
@@ -62,6 +74,16 @@ def test_a_configuration_has_the_parameters_that_its_model_has(name: str) -> Non
     ("name", "shapes"),
     [
         ("sd21", {"text_encoder": (1, 77, 32), "unet": (1, 4, 8, 8), "vae": (1, 3, 16, 16)}),
+        (
+            "sdxl",
+            {
+                "text_encoder": (1, 77, 32),
+                "text_encoder_2": (1, 16),
+                "unet": (1, 4, 8, 8),
+                "vae": (1, 3, 16, 16),
+            },
+        ),
+        ("flan-t5-base", {"encoder": (1, 38, 32), "decoder": (1, 4, 32)}),
         ("clip-l14", {"text_model": (1, 23, 32), "vision_model": (1, 257, 32)}),
     ],
 )

@@ -54,6 +54,8 @@ def build_empty(part: FullSizePart) -> nn.Module:
     tie = getattr(module, "tie_weights", None)
     if callable(tie):
         tie()  # building without weights undoes it
+    if part.config.get("tie_word_embeddings") is False:
+        _untie_head(module)
     return module
 
 
@@ -107,6 +109,13 @@ def byte_tokenizer(frame: list[str], extra: list[str], template: str, size: int 
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, additional_special_tokens=extra, clean_up_tokenization_spaces=False, **named
     )
+
+
+def _untie_head(module: Any) -> None:
+    """Give the output layer weights of its own: transformers (5.23) ties T5's, until a file has both."""
+    module.lm_head.weight = nn.Parameter(torch.empty_like(module.lm_head.weight))
+    tied = module.all_tied_weights_keys
+    module.all_tied_weights_keys = {name: source for name, source in tied.items() if name != "lm_head.weight"}
 
 
 def _write_part(part: FullSizePart, folder: Path, generator: torch.Generator) -> None:
