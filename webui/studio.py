@@ -9,7 +9,7 @@ from webui.diffusion.previews import PreviewMaps
 from webui.diffusion.prompt import PromptTokenizers
 from webui.hooks import Hooks, ModelLoaded
 from webui.i18n import Messages, load_messages
-from webui.runtime.catalog import Catalog, open_catalog
+from webui.runtime.catalog import Catalog, ModelKey, open_catalog
 from webui.runtime.download import Downloader
 from webui.runtime.downloads import DownloadBoard
 from webui.runtime.hub_cache import hub_cache_dir
@@ -59,10 +59,17 @@ def open_studio(settings: Settings) -> Studio:
     budget = settings.memory_budget_gb
     hooks = Hooks()
     gallery = Gallery(settings.outputs_dir)
+    jobs = JobQueue(max_waiting=settings.max_waiting_jobs, max_waiting_per_owner=settings.max_waiting_jobs_per_user)
+
+    def loaded(key: ModelKey, seconds: float) -> None:
+        jobs.serve_on(manager.accelerators())  # which are not known before a model library is there
+        hooks.tell(ModelLoaded(key.task, key.name, seconds))
+
     manager = ModelManager(
         catalog.roots,
         None if budget is None else int(budget * GIB),
-        on_loaded=lambda key, seconds: hooks.tell(ModelLoaded(key.task, key.name, seconds)),
+        on_loaded=loaded,
+        device_here=jobs.accelerator_here,
     )
     if settings.idle_unload_minutes > 0:
         manager.start_idle_timer(settings.idle_unload_minutes * 60)
@@ -71,7 +78,7 @@ def open_studio(settings: Settings) -> Studio:
         messages=load_messages(),
         catalog=catalog,
         manager=manager,
-        jobs=JobQueue(max_waiting=settings.max_waiting_jobs, max_waiting_per_owner=settings.max_waiting_jobs_per_user),
+        jobs=jobs,
         gallery=gallery,
         album=Album(gallery, settings.data_dir / "favourites.json"),
         previews=PreviewMaps(),

@@ -12,8 +12,9 @@ import torch
 from tests.runtime.dummies import DummyFamilies, FakeClock, FakeHardware, Recipe
 from webui.errors import UserError
 from webui.runtime import placement
-from webui.runtime.manager import LoadedModelStatus, ModelManager, Relief
+from webui.runtime.manager import ModelManager, Relief
 from webui.runtime.placement import DEVICE_RESERVE_BYTES, Mode
+from webui.runtime.status import LoadedModelStatus
 
 MIB = 2**20
 ONE = Recipe({"only": 10 * MIB})

@@ -14,8 +14,8 @@ from webui.runtime.downloads import DownloadPhase, DownloadStatus
 from webui.runtime.hub_cache import HubModel
 from webui.runtime.hub_files import HubFile
 from webui.runtime.known import known_models
-from webui.runtime.manager import LoadedModelStatus, MemoryStatus
 from webui.runtime.placement import Mode
+from webui.runtime.status import LoadedModelStatus, MemoryStatus
 from webui.views.models import file_words
 from webui.views.models_page import render_downloads, render_loaded, render_memory, render_models, render_plan
 

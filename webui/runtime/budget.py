@@ -31,7 +31,9 @@ class RamBudget:
         Raises UserError with the numbers when the memory is not there even then.
         """
         for resident in self._table.idle():
-            if (resident.key.task, resident.key.source) == (key.task, key.source) and resident.key.dtype == key.dtype:
+            other = resident.key
+            same = (other.task, other.source, other.dtype) == (key.task, key.source, key.dtype)
+            if same and other.revision != key.revision:
                 self.unload(resident)
         while self._table.ram_bytes() + needed > self.limit_bytes and self._unload_next(None):
             pass

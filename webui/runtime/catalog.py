@@ -62,13 +62,15 @@ class ModelKey:
 
     `source` is the absolute folder or, for a single-file checkpoint, the file; `revision` changes when the files in it
     do, so that weights which were replaced on disk are loaded anew; `dtype` is "auto", "float32", "float16" or
-    "bfloat16".
+    "bfloat16". `copy_on` names the accelerator of a second copy, which the manager loads while the first is in use on
+    another one; nobody else asks for it.
     """
 
     task: str
     source: str
     revision: str
     dtype: str = AUTO_DTYPE
+    copy_on: str = ""
 
     @property
     def name(self) -> str:

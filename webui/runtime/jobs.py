@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from webui.errors import UserError
@@ -46,10 +46,15 @@ FINISHED_JOBS_KEPT: Final = 64
 
 
 class _Lane:
-    """One device: the job that runs there and those that wait, by owner. The queue's lock guards it."""
+    """One device: the job that runs there and those that wait, by owner. The queue's lock guards it.
 
-    def __init__(self, device: str) -> None:
+    `accelerator` is the one that its jobs compute on, None while there is only one lane.
+    """
+
+    def __init__(self, device: str, accelerator: str | None = None) -> None:
         self.device = device
+        self.accelerator = accelerator
+        self.thread_id = 0
         self.running: Job[Any] | None = None
         self.waiting: OrderedDict[str, deque[Job[Any]]] = OrderedDict()
 
@@ -107,12 +112,9 @@ class JobQueue:
         self._jobs: OrderedDict[str, Job[Any]] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
-        self._threads = [
-            threading.Thread(target=self._serve, args=(lane,), name=f"jobs-{lane.device}", daemon=True)
-            for lane in self._lanes.values()
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        for lane in self._lanes.values():
+            self._start(lane)
 
     def submit(self, work: Callable[[JobContext], T], *, owner: str, kind: str, device: str | None = None) -> Job[T]:
         """Queue `work` on `device` (None: the one with the fewest jobs); raises UserError when there is no room."""
@@ -127,6 +129,26 @@ class JobQueue:
             _tell_positions(lane)
             self._changed.notify_all()
             return job
+
+    def serve_on(self, accelerators: Sequence[str]) -> None:
+        """Give each of several accelerators a worker; the first worker keeps the first. Later calls change nothing.
+
+        Jobs that wait already stay where they wait.
+        """
+        with self._changed:
+            first = next(iter(self._lanes.values()))
+            if self._closed or len(accelerators) < 2 or len(self._lanes) > 1:
+                return
+            first.accelerator = accelerators[0]
+            for name in accelerators[1:]:
+                self._lanes[name] = _Lane(name, name)
+                self._start(self._lanes[name])
+
+    def accelerator_here(self) -> str | None:
+        """The accelerator of the job that runs in this thread; None for any, or in a thread that runs none."""
+        here = threading.get_ident()
+        with self._changed:
+            return next((lane.accelerator for lane in self._lanes.values() if lane.thread_id == here), None)
 
     def get(self, job_id: str, owner: str) -> Job[Any]:
         """The owner's job; raises UserError for one that is unknown, forgotten or somebody else's, all alike."""
@@ -190,8 +212,14 @@ class JobQueue:
                     job.end_unstarted()
                     _tell_positions(lane)
 
+    def _start(self, lane: _Lane) -> None:
+        thread = threading.Thread(target=self._serve, args=(lane,), name=f"jobs-{lane.device}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
     def _serve(self, lane: _Lane) -> None:
         """What a worker does until the queue is closed. Whatever hits it between two jobs, it goes on."""
+        lane.thread_id = threading.get_ident()
         working = True
         while working:
             try:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from webui.runtime.locks import ConstructionLock
 from webui.runtime.placement import CPU, Hardware, LocalHardware, Mode
 from webui.runtime.placing import Need, Placer
 from webui.runtime.residents import Resident, ResidentTable
+from webui.runtime.status import LoadedModelStatus, MemoryStatus
 
 if TYPE_CHECKING:
     from webui.runtime.loaders import Family
@@ -50,41 +51,13 @@ class Relief(StrEnum):
     TAKE_TURNS = "memory.parts_take_turns"
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedModelStatus:
-    """One line of the table of loaded models.
-
-    `state` is "loading" (then `loaded_bytes` of `size_bytes` are read), "in_use" or "idle"; `device` is "cpu" for a
-    model in RAM; `mode` says how it sits on its device.
-    """
-
-    key: ModelKey
-    state: str
-    device: str
-    mode: Mode
-    size_bytes: int
-    loaded_bytes: int
-    pins: int
-    idle_seconds: float
-    saves_memory: bool
-    shares_modules: bool
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryStatus:
-    """RAM in bytes: what the models take, what they may take, what is still free on this machine."""
-
-    models_bytes: int
-    budget_bytes: int
-    available_bytes: int
-
-
 class ModelManager:
     """Leases on loaded models. Safe from any thread; a leased model itself belongs to one job at a time.
 
     `roots` are the folders that models may be read from; `ram_budget_bytes` bounds what is kept in RAM (None: half of
-    the memory, see `memory.default_ram_budget`). `on_loaded` hears of every
-    model that was read, with the seconds it took. The rest of the arguments stand in for the real thing in tests.
+    the memory, see `memory.default_ram_budget`). `on_loaded` hears of every model that was read, with the seconds it
+    took. `device_here` names the accelerator whose job the calling thread runs, None for any. The rest of the arguments
+    stand in for the real thing in tests.
     """
 
     def __init__(
@@ -97,6 +70,7 @@ class ModelManager:
         clock: Callable[[], float] = time.monotonic,
         construction: ConstructionLock | None = None,
         on_loaded: Callable[[ModelKey, float], None] | None = None,
+        device_here: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._roots = tuple(roots)
         self._hardware = hardware or LocalHardware()
@@ -107,6 +81,7 @@ class ModelManager:
         self._budget = RamBudget(self._table, self._hardware, limit)
         self._placer = Placer(self._hardware, self._table, self._construction, self._budget)
         self._on_loaded = on_loaded
+        self._device_here = device_here
         self._flights: SingleFlight[ModelKey, Resident] = SingleFlight()
         self._reader: ModelReader | None = None
         self._device_type: str | None = None
@@ -211,6 +186,10 @@ class ModelManager:
         taken = self._table.ram_bytes() if self._table.all() else 0
         return MemoryStatus(taken, self._budget.limit_bytes, memory.available_ram_bytes())
 
+    def accelerators(self) -> tuple[str, ...]:
+        """The accelerators of this machine; asking opens a context on each, so it is for after a load."""
+        return self._hardware.accelerators()
+
     def device_memory(self) -> dict[str, int]:
         """Free bytes of each accelerator, by name; nothing before a model is loaded, since asking takes a context."""
         if not self._table.all():
@@ -262,6 +241,28 @@ class ModelManager:
         self, key: ModelKey, need: Need, cancel: threading.Event | None, on_progress: OnProgress | None
     ) -> Resident:
         key = self._with_dtype(key)
+        need = replace(need, device=need.device or self._device_here())
+        copy = replace(key, copy_on=need.device or "")
+        if copy.copy_on and self._table.get(copy) is not None:
+            key = copy
+        resident = self._placed(key, need, cancel, on_progress)
+        if need.device in (None, CPU, resident.device) or resident.device == CPU:
+            return resident
+        # In use on another accelerator: two jobs are done sooner side by side, where there is room for two.
+        try:
+            own = self._placed(copy, need, cancel, on_progress)
+        except UserError as problem:
+            _log.info("%s stays on %s for two jobs: %s", key.name, resident.device, problem)
+            return resident
+        except BaseException:
+            self._release(resident)
+            raise
+        self._release(resident)
+        return own
+
+    def _placed(
+        self, key: ModelKey, need: Need, cancel: threading.Event | None, on_progress: OnProgress | None
+    ) -> Resident:
         resident = self._pinned(key, cancel, on_progress)
         try:
             self._placer.place(resident, need)
@@ -289,7 +290,7 @@ class ModelManager:
             resident = self._model_reader().load(
                 key,
                 self._family(key.task),
-                loaded=self._shareable_residents,
+                loaded=list if key.copy_on else self._shareable_residents,
                 make_room=lambda needed: self._budget.make_room(key, needed),
                 cancel=cancel,
                 on_progress=report,
@@ -300,6 +301,8 @@ class ModelManager:
             if memory.is_out_of_memory(error):
                 raise self._not_enough_ram(key) from error
             raise
+        if key.copy_on:
+            resident.shareable = {}  # each accelerator has its own
         self._table.add_pinned(resident)
         size = memory.format_bytes(resident.size_bytes)
         seconds = time.perf_counter() - started

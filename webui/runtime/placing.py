@@ -63,8 +63,8 @@ class Placer:
     def to_ram(self, resident: Resident) -> bool:
         """Take an unpinned model off its accelerator; False when it is in use (itself or a module that it shares).
 
-        A model that was split has lost its weights to accelerate's hooks, and one that no longer fits into the RAM
-        budget has nowhere to go: those are unloaded.
+        A model that was split has lost its weights to accelerate's hooks, one that no longer fits into the RAM budget
+        has nowhere to go, and a copy for a second accelerator would lie there twice: those are unloaded.
         """
         with self._moving:
             return self._to_ram(resident)
@@ -188,7 +188,8 @@ class Placer:
             return False
         if resident.placement is None or resident.device == CPU:
             return True
-        if resident.placement.mode is Mode.SPLIT or not self._budget.has_room_for(resident):
+        stays = resident.placement.mode is not Mode.SPLIT and not resident.key.copy_on
+        if not stays or not self._budget.has_room_for(resident):
             return self._budget.unload(resident)
         self._bring_to_ram(resident)
         return True

@@ -10,7 +10,7 @@ from webui.runtime.catalog import CatalogEntry
 from webui.runtime.download import DownloadPlan
 from webui.runtime.hub_cache import read_hub_id
 from webui.runtime.jobs import JobContext
-from webui.runtime.manager import LoadedModelStatus
+from webui.runtime.status import LoadedModelStatus
 from webui.security.rules import Deed, may
 from webui.studio import Studio
 from webui.views.models_page import loaded_id

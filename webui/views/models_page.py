@@ -10,8 +10,8 @@ from webui.runtime.catalog import TXT2IMG, CatalogEntry
 from webui.runtime.download import DownloadPlan
 from webui.runtime.downloads import DownloadPhase, DownloadStatus
 from webui.runtime.known import KnownModel
-from webui.runtime.manager import LoadedModelStatus, MemoryStatus
 from webui.runtime.memory import format_bytes
+from webui.runtime.status import LoadedModelStatus, MemoryStatus
 from webui.runtime.weight_files import WeightFile
 from webui.views.markup import element, text
 from webui.views.models import (
