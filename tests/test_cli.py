@@ -1,4 +1,7 @@
-"""The command `diffuscope` in processes of its own, as a shell starts it."""
+"""The command `diffuscope`: in a process of its own, as a shell starts it, where the process matters; else called.
+
+Starting Python and importing a model library takes longer than most of what is asked here.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ import pytest
 from PIL import Image
 
 from tests.tiny import TINY_SIDE
-from webui.cli import choose_language
+from webui.cli import choose_language, run
 from webui.store.infotext import read_infotext
 
 DIFFUSCOPE = (sys.executable, "-m", "webui")
@@ -28,7 +31,11 @@ ROOT = Path(__file__).resolve().parent.parent
 class Shell:
     """Runs `diffuscope` with a data folder of its own that holds one tiny model."""
 
-    def __init__(self, data_dir: Path, model: Path) -> None:
+    def __init__(
+        self, data_dir: Path, model: Path, capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch
+    ) -> None:
+        self._capture = capture
+        self._patch = patch
         self.data_dir = data_dir
         self.working_dir = data_dir / "here"
         self.working_dir.mkdir()
@@ -45,6 +52,16 @@ class Shell:
             timeout=300,
             check=False,
         )
+
+    def call(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """As `run`, in this process."""
+        with self._patch.context() as patch:
+            for name, value in {"DIFFUSCOPE_DATA_DIR": str(self.data_dir), **environment}.items():
+                patch.setenv(name, value)
+            patch.chdir(self.working_dir)
+            self._capture.readouterr()
+            code = run(arguments)
+        return subprocess.CompletedProcess(arguments, code, *self._capture.readouterr())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -63,8 +80,10 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path, tiny_pipeline_folder: Path) -> Shell:
-    return Shell(tmp_path, tiny_pipeline_folder)
+def shell(
+    tmp_path: Path, tiny_pipeline_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Shell:
+    return Shell(tmp_path, tiny_pipeline_folder, capsys, monkeypatch)
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -84,21 +103,21 @@ def test_help_tells_the_exit_codes(shell: Shell, command: Sequence[str]) -> None
 
 
 def test_help_speaks_the_language_of_the_terminal(shell: Shell) -> None:
-    assert "พอร์ต" in shell.run("serve", "--help", LC_ALL="th_TH.UTF-8").stdout
-    assert "พอร์ต" in shell.run("--language", "th", "serve", "--help").stdout
-    assert "พอร์ต" in shell.run("serve", "--language", "th", "--help").stdout
+    assert "พอร์ต" in shell.call("serve", "--help", LC_ALL="th_TH.UTF-8").stdout
+    assert "พอร์ต" in shell.call("--language", "th", "serve", "--help").stdout
+    assert "พอร์ต" in shell.call("serve", "--language", "th", "--help").stdout
 
 
 def test_an_unknown_language_is_refused(shell: Shell) -> None:
-    assert_refused(shell.run("models", "--language", "de"), "language", "--language")
+    assert_refused(shell.call("models", "--language", "de"), "language", "--language")
 
 
 def test_no_command_shows_the_help(shell: Shell) -> None:
-    assert "generate" in shell.run().stdout
+    assert "generate" in shell.call().stdout
 
 
 def test_version(shell: Shell) -> None:
-    assert shell.run("--version").stdout.startswith("diffuscope ")
+    assert shell.call("--version").stdout.startswith("diffuscope ")
 
 
 @pytest.mark.parametrize(
@@ -124,20 +143,20 @@ def test_version(shell: Shell) -> None:
 )
 def test_a_bad_flag_is_one_line_and_leaves_nothing(shell: Shell, arguments: tuple[str, ...], word: str) -> None:
     model = () if "--model" in arguments else ("--model", "tiny")
-    assert_refused(shell.run("generate", "a cat", *model, *arguments), word)
+    assert_refused(shell.call("generate", "a cat", *model, *arguments), word)
     assert shell.written() == []
 
 
 @pytest.mark.parametrize("prompt", ["word " * 10_000, "a\x07cat", "a\x1b[31mcat"])
 def test_a_bad_prompt_is_one_line_and_leaves_nothing(shell: Shell, prompt: str) -> None:
-    result = shell.run("generate", prompt, "--model", "tiny", "--out", "cat.png")
+    result = shell.call("generate", prompt, "--model", "tiny", "--out", "cat.png")
     assert_refused(result)
     assert "\x1b" not in result.stderr
     assert shell.written() == []
 
 
 def test_refusals_speak_thai(shell: Shell) -> None:
-    assert_refused(shell.run("generate", "แมว", "--steps", "0", LC_ALL="th_TH.UTF-8"), "จำนวน step")
+    assert_refused(shell.call("generate", "แมว", "--steps", "0", LC_ALL="th_TH.UTF-8"), "จำนวนสเต็ป")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +177,7 @@ def test_a_damaged_model_is_one_line_and_leaves_nothing(shell: Shell, part: str,
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert_refused(shell.run("generate", "a cat", "--model", "tiny", "--out", "cat.png"))
+    assert_refused(shell.call("generate", "a cat", "--model", "tiny", "--out", "cat.png"))
     assert shell.written() == []
 
 
@@ -179,7 +198,7 @@ def test_generate_writes_exactly_where_it_is_told(shell: Shell) -> None:
 
 
 def test_generate_without_out_adds_to_the_outputs_folder_and_prints_the_paths(shell: Shell) -> None:
-    result = shell.run("generate", "a cat", "--model", "tiny", "--steps", "1", "--batch-count", "2", "--seed", "5")
+    result = shell.call("generate", "a cat", "--model", "tiny", "--steps", "1", "--batch-count", "2", "--seed", "5")
     assert result.returncode == 0, result.stderr
     paths = [Path(line) for line in result.stdout.splitlines()]
     assert len(paths) == 2
@@ -188,9 +207,9 @@ def test_generate_without_out_adds_to_the_outputs_folder_and_prints_the_paths(sh
 
 def test_several_pictures_and_folders_are_numbered(shell: Shell) -> None:
     common = ("generate", "a cat", "--model", "tiny", "--steps", "1", "--seed", "5", "--batch-size", "2")
-    assert shell.run(*common, "--out", "cat.png").returncode == 0
+    assert shell.call(*common, "--out", "cat.png").returncode == 0
     assert shell.written() == ["cat-1.png", "cat-2.png"]
-    result = shell.run(*common, "--out", "pictures")
+    result = shell.call(*common, "--out", "pictures")
     assert len(list((shell.working_dir / "pictures").rglob("*.png"))) == 2, result.stderr
 
 
@@ -215,18 +234,18 @@ def test_a_stop_keeps_what_is_finished_and_nothing_half_made(shell: Shell, stop:
 def test_models_lists_ids_folders_and_licences(shell: Shell) -> None:
     model = shell.data_dir / "models" / "tiny"
     (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n", encoding="utf-8")
-    listing = {entry["id"]: entry for entry in json.loads(shell.run("models", "--json").stdout)}
+    listing = {entry["id"]: entry for entry in json.loads(shell.call("models", "--json").stdout)}
     assert listing["tiny"]["task"] == "txt2img"
     assert listing["tiny"]["folder"] == str(model)
     assert listing["tiny"]["licences"] == ["apache-2.0"]
     assert listing["tiny"]["size_bytes"] > 1_000_000
-    text = shell.run("models").stdout
+    text = shell.call("models").stdout
     assert "apache-2.0" in text
     assert str(model) in text
 
 
 def test_models_shows_the_licences_of_the_font_and_the_annotations(shell: Shell, emoji_suite: Path) -> None:
-    entries = [entry for entry in json.loads(shell.run("models", "--json").stdout) if entry["bundled"]]
+    entries = [entry for entry in json.loads(shell.call("models", "--json").stdout) if entry["bundled"]]
     assert {entry["task"] for entry in entries} >= {"txt2img", "clip"}
     for entry in entries:
         assert entry["problem"] is None
