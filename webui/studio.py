@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from webui.clip.cache import EmbeddingCache
 from webui.diffusion.previews import PreviewMaps
 from webui.diffusion.prompt import PromptTokenizers
+from webui.diffusion.samplers import SHIPPED_SAMPLERS, Samplers
 from webui.hooks import Hooks, ModelLoaded
 from webui.i18n import Messages, load_messages
 from webui.runtime.catalog import Catalog, ModelKey, open_catalog
@@ -45,6 +46,8 @@ class Studio:
     downloads: DownloadBoard
     known: tuple[KnownModel, ...]
     """Models that people ask for by name, those of extensions too."""
+    samplers: Samplers
+    """What can be drawn with, those of extensions too."""
 
     def close(self) -> None:
         """Stop the downloads and the jobs, then let the models go."""
@@ -93,4 +96,5 @@ def open_studio(settings: Settings) -> Studio:
         hooks=hooks,
         downloads=DownloadBoard(Downloader(hub_cache_dir())),
         known=known_models(),
+        samplers=SHIPPED_SAMPLERS,
     )

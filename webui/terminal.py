@@ -74,9 +74,9 @@ def draw_in_terminal(
     finished and sets `stopped`.
     """
     with terminate_as_interrupt(), closing(open_studio(settings.model_copy(update={"index_outputs": False}))) as opened:
-        request = prepare_request(opened, request)
         file = out if out is not None and _names_a_file(out) else None
         with extended(opened, say) as studio:
+            request = prepare_request(studio, request)
             if file is not None:
                 return _draw_to_file(studio, request, file, say)
             gallery = studio.gallery if out is None else Gallery(out.absolute())
@@ -108,16 +108,15 @@ def classify_in_terminal(settings: Settings, request: ClassifyRequest, say: Tran
 
 def record_in_terminal(settings: Settings, request: TraceRequest, say: Translator) -> RecordedRun:
     """Draw and record one picture. Raises UserError; Ctrl-C leaves what was recorded, or JobCancelled."""
-    with closing(open_studio(settings)) as opened:
-        asked = prepare_trace(opened, request)
-        with extended(opened, say) as studio:
-            work = partial(record_run, studio, asked)
-            return wait_for(studio, studio.jobs.submit(work, owner=OWNER, kind=TRACE), say)
+    with closing(open_studio(settings)) as opened, extended(opened, say) as studio:
+        asked = prepare_trace(studio, request)
+        work = partial(record_run, studio, asked)
+        return wait_for(studio, studio.jobs.submit(work, owner=OWNER, kind=TRACE), say)
 
 
 @contextmanager
 def extended(studio: Studio, say: Translator) -> Iterator[Studio]:
-    """The studio with the extensions' prompt tools and listeners; on stderr it is said which could not be loaded.
+    """The studio with the extensions' samplers, tools and listeners; on stderr it is said which could not be loaded.
 
     What an extension refuses is raised in its own words, which nobody outside knows.
     """

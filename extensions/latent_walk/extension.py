@@ -10,7 +10,6 @@ import gradio as gr
 
 from webui.extensions.api import (
     ANIMATION_FORMATS,
-    SAMPLERS,
     ExtensionAPI,
     GenerateRequest,
     JobContext,
@@ -66,7 +65,9 @@ class WalkTab:
                 gr.Dropdown, {"label": "model"}, choices=[(entry.title, entry.id) for entry in models],
                 value=models[0].id if models else None, min_width=120,
             )  # fmt: skip
-            sampler = tab.make(gr.Dropdown, {"label": "sampler"}, choices=list(SAMPLERS), value="DDIM", min_width=120)
+            sampler = tab.make(
+                gr.Dropdown, {"label": "sampler"}, choices=self.api.samplers(), value="DDIM", min_width=120
+            )
         with gr.Row():
             steps = tab.make(gr.Number, {"label": "steps"}, value=10, precision=0, min_width=90, elem_id="walk-steps")
             frames = tab.make(

@@ -9,7 +9,6 @@ from typing import Any
 import gradio as gr
 
 from webui.extensions.api import (
-    SAMPLERS,
     ExtensionAPI,
     GenerateRequest,
     JobContext,
@@ -76,7 +75,11 @@ class XYZTab:
                 min_width=120,
             )  # fmt: skip
             sampler = tab.make(
-                gr.Dropdown, {"label": "axis.sampler"}, choices=list(SAMPLERS), value="DPM++ 2M Karras", min_width=120
+                gr.Dropdown,
+                {"label": "axis.sampler"},
+                choices=self.api.samplers(),
+                value="DPM++ 2M Karras",
+                min_width=120,
             )
         with gr.Row():
             steps = tab.make(gr.Number, {"label": "axis.steps"}, value=12, precision=0, min_width=90)

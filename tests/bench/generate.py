@@ -19,7 +19,7 @@ from PIL import Image
 
 from webui.diffusion.generate import StepView, generate
 from webui.diffusion.request import GenerateRequest
-from webui.diffusion.samplers import build_scheduler
+from webui.diffusion.samplers import SHIPPED_SAMPLERS
 from webui.runtime.catalog import TXT2IMG
 from webui.settings import Settings
 from webui.studio import Studio, open_studio
@@ -75,7 +75,7 @@ def _ratio(values: list[float], stock: list[float]) -> float:
 def _stock(pipe: Any) -> Image.Image:
     """Diffusers as its documentation has it, with the scheduler of that sampler."""
     own = pipe.scheduler
-    pipe.scheduler = build_scheduler(REQUEST.sampler, own.config)
+    pipe.scheduler = SHIPPED_SAMPLERS.build(REQUEST.sampler, own.config)
     pipe.set_progress_bar_config(disable=True)
     try:
         generator = torch.Generator().manual_seed(REQUEST.seed)

@@ -24,7 +24,7 @@ from webui.diffusion.forward_diffusion import add_noise, noise_point, seeded_noi
 from webui.diffusion.generate import generate
 from webui.diffusion.recorder import Recorder
 from webui.diffusion.request import GenerateRequest
-from webui.diffusion.samplers import SAMPLERS, build_scheduler
+from webui.diffusion.samplers import SAMPLERS, SHIPPED_SAMPLERS
 from webui.errors import UserError
 
 REQUEST = GenerateRequest("a cat", negative_prompt="dog", steps=4, guidance_scale=3.0, width=24, height=16, seed=11)
@@ -103,7 +103,7 @@ def test_the_closed_form_is_the_schedulers_add_noise(timestep: int, tiny_pipe: S
     x0, noise = seeded_noise((4, 8, 8), 1), seeded_noise((4, 8, 8), 2)
     point = noise_point(alphas_cumprod(tiny_pipe), timestep)
     assert point.signal**2 + point.noise**2 == pytest.approx(1)
-    scheduler: Any = build_scheduler("DDIM", tiny_pipe.scheduler.config)
+    scheduler: Any = SHIPPED_SAMPLERS.build("DDIM", tiny_pipe.scheduler.config)
     theirs = scheduler.add_noise(torch.from_numpy(x0), torch.from_numpy(noise), torch.tensor([timestep]))
     np.testing.assert_allclose(add_noise(x0, noise, point), theirs.numpy(), rtol=0, atol=1e-6)
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 from webui.diffusion.latents import LatentRGB, colour_chart, fit_latent_rgb, noise_level, predicted_x0
 from webui.diffusion.previews import PreviewMaps
-from webui.diffusion.samplers import SAMPLERS, build_scheduler
+from webui.diffusion.samplers import SAMPLERS, SHIPPED_SAMPLERS
 
 
 def scheduler_for(name: str, prediction_type: str, config: Any, steps: int = 6) -> Any:
-    scheduler = build_scheduler(name, {**config, "prediction_type": prediction_type})
+    scheduler = SHIPPED_SAMPLERS.build(name, {**config, "prediction_type": prediction_type})
     scheduler.set_timesteps(steps)
     return scheduler
 

@@ -227,7 +227,8 @@ def test_a_hook_removed_while_another_thread_is_about_to_call_it_lets_that_call_
     watched: BatchRecording | MaskedKeys
     if instrument == "recording":
         request = replace(TINY, width=16, height=16)
-        watched = BatchRecording(Recorder(), tiny_pipe, request, tiny_pipe.scheduler, (7,))
+        sampler = SAMPLERS[request.sampler]
+        watched = BatchRecording(Recorder(), tiny_pipe, request, sampler, tiny_pipe.scheduler, (7,))
         first = tiny_pipe.unet.register_forward_hook(lambda *_: watched.__exit__(None, None, None))
     else:
         watched = MaskedKeys(layers, 1, (1,))

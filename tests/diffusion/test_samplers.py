@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from webui.diffusion.samplers import SAMPLERS, build_scheduler, find_sampler, sampler_from_infotext
+from webui.diffusion.samplers import SAMPLERS, SHIPPED_SAMPLERS
 from webui.errors import UserError
 
 
@@ -19,7 +19,7 @@ def config(tiny_pipe: StableDiffusionPipeline) -> Any:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_gives_a_fresh_scheduler_with_the_models_betas(name: str, config: Any) -> None:
-    first, second = build_scheduler(name, config), build_scheduler(name, config)
+    first, second = SHIPPED_SAMPLERS.build(name, config), SHIPPED_SAMPLERS.build(name, config)
     assert type(first).__name__ == SAMPLERS[name].scheduler
     assert first is not second
     assert (first.config.beta_start, first.config.beta_end) == (0.00085, 0.012)
@@ -30,18 +30,20 @@ def test_every_sampler_gives_a_fresh_scheduler_with_the_models_betas(name: str, 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_the_prediction_type_is_the_models(prediction_type: str, config: Any) -> None:
     for name in SAMPLERS:
-        scheduler = build_scheduler(name, {**config, "prediction_type": prediction_type})
+        scheduler = SHIPPED_SAMPLERS.build(name, {**config, "prediction_type": prediction_type})
         assert scheduler.config.prediction_type == prediction_type
 
 
 def test_which_scheduler_the_model_was_saved_with_makes_no_difference(config: Any) -> None:
     """`from_config` hands options on from one class to the next: "leading" from DDIM, "sde" from DPM++ SDE to DEIS."""
-    others = {name: build_scheduler(name, config).config for name in ("DDIM", "Euler", "DPM++ 2M SDE Karras", "DPM2")}
+    others = {
+        name: SHIPPED_SAMPLERS.build(name, config).config for name in ("DDIM", "Euler", "DPM++ 2M SDE Karras", "DPM2")
+    }
     for name in SAMPLERS:
-        expected = build_scheduler(name, config)
+        expected = SHIPPED_SAMPLERS.build(name, config)
         expected.set_timesteps(7)
         for other, saved in others.items():
-            scheduler = build_scheduler(name, saved)
+            scheduler = SHIPPED_SAMPLERS.build(name, saved)
             scheduler.set_timesteps(7)
             assert torch.equal(scheduler.timesteps, expected.timesteps), f"{name} after {other}"
             if hasattr(expected, "sigmas"):
@@ -51,7 +53,7 @@ def test_which_scheduler_the_model_was_saved_with_makes_no_difference(config: An
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_calls_per_step(config: Any, steps: int) -> None:
     for name, sampler in SAMPLERS.items():
-        scheduler = build_scheduler(name, config)
+        scheduler = SHIPPED_SAMPLERS.build(name, config)
         scheduler.set_timesteps(steps)
         # PLMS warms up with one call more; the last step of a second-order sampler needs but one.
         extra = 1 if name == "PLMS" and steps > 1 else 1 - sampler.calls_per_step
@@ -60,7 +62,7 @@ def test_calls_per_step(config: Any, steps: int) -> None:
 
 def test_an_unknown_sampler_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UserError) as refusal:
-        find_sampler("Euler b")
+        SHIPPED_SAMPLERS.find("Euler b")
     assert refusal.value.key == "error.unknown_sampler"
     assert "Euler a" in str(refusal.value.values["known"])
 
@@ -82,12 +84,12 @@ def test_an_unknown_sampler_is_refused_with_the_known_ones() -> None:
     ],
 )
 def test_a1111s_names_are_found(method: str, schedule: str | None, name: str | None) -> None:
-    assert sampler_from_infotext(method, schedule) == name
+    assert SHIPPED_SAMPLERS.from_infotext(method, schedule) == name
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_each_name_is_found_from_its_own_infotext_fields(name: str) -> None:
-    assert sampler_from_infotext(SAMPLERS[name].method, SAMPLERS[name].schedule) == name
+    assert SHIPPED_SAMPLERS.from_infotext(SAMPLERS[name].method, SAMPLERS[name].schedule) == name
 
 
 def test_the_table_needs_no_torch() -> None:

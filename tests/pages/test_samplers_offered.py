@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from webui.diffusion.samplers import FLOW_SAMPLERS, SAMPLERS
+from webui.diffusion.samplers import FLOW_SAMPLERS, SAMPLERS, SHIPPED_SAMPLERS
 from webui.pages.create_form import offered_samplers
 from webui.runtime.catalog import CatalogEntry
 from webui.runtime.pipelines import PIPELINES
@@ -15,8 +15,8 @@ def entry(pipeline: str) -> CatalogEntry:
 
 def test_the_list_of_samplers_follows_the_model_and_a_choice_stays_where_it_can() -> None:
     flow, noise = entry("FluxPipeline"), entry("StableDiffusionXLPipeline")
-    to_flow = offered_samplers(flow, "DDIM")
+    to_flow = offered_samplers(SHIPPED_SAMPLERS, flow, "DDIM")
     assert (to_flow["choices"], to_flow["value"]) == (list(FLOW_SAMPLERS), "Flow Euler")
-    back = offered_samplers(noise, "Flow Euler")
+    back = offered_samplers(SHIPPED_SAMPLERS, noise, "Flow Euler")
     assert (back["choices"], back["value"]) == (list(SAMPLERS), "DPM++ 2M Karras")
-    assert offered_samplers(noise, "DDIM")["value"] == "DDIM"
+    assert offered_samplers(SHIPPED_SAMPLERS, noise, "DDIM")["value"] == "DDIM"

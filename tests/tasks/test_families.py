@@ -21,7 +21,7 @@ from webui.diffusion.ablation import decode_x0
 from webui.diffusion.capabilities import capabilities_of
 from webui.diffusion.generate import StepView, generate
 from webui.diffusion.request import GenerateRequest
-from webui.diffusion.samplers import SAMPLERS, find_sampler
+from webui.diffusion.samplers import SHIPPED_SAMPLERS
 from webui.diffusion.trace import open_trace, save_trace
 from webui.diffusion.wordmaps import word_map
 from webui.errors import UserError
@@ -71,8 +71,8 @@ def stock_picture(studio: Studio, request: GenerateRequest, **left_out: None) ->
         studio.settings.models_dir / request.model, local_files_only=True, **left_out
     )
     pipe.set_progress_bar_config(disable=True)
-    sampler = find_sampler(request.sampler)
-    if request.sampler in SAMPLERS:
+    sampler = SHIPPED_SAMPLERS.find(request.sampler)
+    if sampler.training == "noise":
         scheduler_class = getattr(diffusers, sampler.scheduler)
         pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config, **sampler.overrides)
     options = {"negative_prompt": request.negative_prompt} if request.negative_prompt else {}

@@ -28,7 +28,6 @@ from webui.api.score import read_body, read_score_request
 from webui.api.search import read_search_request
 from webui.api.vision import CHECK, read_check_request, read_classify_request
 from webui.diffusion.request_values import request_from_values
-from webui.diffusion.samplers import ALL_SAMPLERS
 from webui.errors import UserError
 from webui.i18n import accepted_language
 from webui.prompts.request import prompt_request_from_values
@@ -117,7 +116,7 @@ class RestApi:
 
     async def samplers(self, _request: Request) -> Response:
         """GET /samplers: their names."""
-        return JSONResponse({"samplers": list(ALL_SAMPLERS)})
+        return JSONResponse({"samplers": self.studio.samplers.names()})
 
     async def generate(self, request: Request) -> Response:
         """POST /generate: the fields of GenerateRequest as JSON; 202 with the job, to be asked about under /jobs."""

@@ -13,6 +13,7 @@ import torch
 from webui.diffusion.attention import MaskedKeys, cross_attention_layers
 from webui.diffusion.capabilities import latent_scaling
 from webui.diffusion.generate import StepView, generate
+from webui.diffusion.samplers import SHIPPED_SAMPLERS, Samplers
 from webui.diffusion.trace import Trace
 from webui.diffusion.wordmaps import competing_word_maps, enlarged, intersection_over_union, threshold_mask
 from webui.errors import UserError
@@ -46,6 +47,7 @@ def ablate_word(
     *,
     on_step: Callable[[StepView], None] | None = None,
     cancel: threading.Event | None = None,
+    samplers: Samplers = SHIPPED_SAMPLERS,
 ) -> Ablation | None:
     """Draw the recorded picture again with word number `word` unseen by every cross-attention layer.
 
@@ -73,7 +75,7 @@ def ablate_word(
 
     request = replace(header.request, seed=header.seed, batch_size=1, batch_count=1)
     with MaskedKeys(layers, 1, positions):
-        result = generate(pipe, request, on_step=keep, cancel=cancel)
+        result = generate(pipe, request, on_step=keep, cancel=cancel, samplers=samplers)
     if result.stopped:
         return None
     x0 = last[0][0].float().cpu().numpy()

@@ -19,7 +19,7 @@ from webui.diffusion.generate import StepView, generate, resolved_request
 from webui.diffusion.interpolate import slerp
 from webui.diffusion.latents import predicted_x0
 from webui.diffusion.request import GenerateRequest
-from webui.diffusion.samplers import build_scheduler, find_sampler
+from webui.diffusion.samplers import SHIPPED_SAMPLERS, Samplers
 from webui.diffusion.vae_codec import computing_device, decode_latent, to_array
 from webui.errors import UserError
 
@@ -49,7 +49,12 @@ class RecordedRun:
     picture: np.ndarray
 
 
-def record_run(pipe: StableDiffusionPipeline, request: GenerateRequest, on_call: OnCall) -> RecordedRun:
+def record_run(
+    pipe: StableDiffusionPipeline,
+    request: GenerateRequest,
+    on_call: OnCall,
+    samplers: Samplers = SHIPPED_SAMPLERS,
+) -> RecordedRun:
     """Draw the first picture of `request` and keep what `resume_run` needs; the picture is that of `generate`."""
     views: list[tuple[float, np.ndarray, np.ndarray]] = []
 
@@ -57,19 +62,19 @@ def record_run(pipe: StableDiffusionPipeline, request: GenerateRequest, on_call:
         on_call(view.step, view.total)
         views.append((view.timestep, to_array(view.latents), to_array(view.model_output)))
 
-    result = generate(pipe, replace(request, batch_size=1, batch_count=1), on_step=keep)
+    result = generate(pipe, replace(request, batch_size=1, batch_count=1), on_step=keep, samplers=samplers)
     timesteps, samples, outputs = zip(*views, strict=True)
     return RecordedRun(
         request=result.request,
         timesteps=timesteps,
         samples=np.stack(samples),
         outputs=np.stack(outputs),
-        steps=resumable_steps(result.request, pipe.scheduler.config),
+        steps=resumable_steps(result.request, pipe.scheduler.config, samplers),
         picture=np.asarray(result.pictures[0].image),
     )
 
 
-def run_from_trace(pipe: StableDiffusionPipeline, trace: Trace) -> RecordedRun:
+def run_from_trace(pipe: StableDiffusionPipeline, trace: Trace, samplers: Samplers = SHIPPED_SAMPLERS) -> RecordedRun:
     """What a trace holds of a run, to resume it; raises UserError for a run that was stopped before its end.
 
     A trace keeps x_t exactly and the U-Net's outputs in 16 bits. So one-step samplers give back the trace's picture bit
@@ -85,18 +90,18 @@ def run_from_trace(pipe: StableDiffusionPipeline, trace: Trace) -> RecordedRun:
         timesteps=tuple(step.timestep for step in header.steps),
         samples=trace.latents,
         outputs=np.stack([trace.guided(call) for call in calls]),
-        steps=tuple(call for call in resumable_steps(request, pipe.scheduler.config) if call in calls),
+        steps=tuple(call for call in resumable_steps(request, pipe.scheduler.config, samplers) if call in calls),
         picture=trace.picture,
     )
 
 
-def resumable_steps(request: GenerateRequest, config: Any) -> tuple[int, ...]:
+def resumable_steps(request: GenerateRequest, config: Any, samplers: Samplers = SHIPPED_SAMPLERS) -> tuple[int, ...]:
     """The U-Net calls, counted from 0, whose sample the sampler really goes on from.
 
     The second half of a step of Heun and DPM2, the second call of PLMS and the second of each pair of DPM++ 2S go on
     from a sample that the sampler kept itself: an edit there would be dropped without a word.
     """
-    scheduler: Any = build_scheduler(request.sampler, config)
+    scheduler: Any = samplers.build(request.sampler, config)
     scheduler.set_timesteps(request.steps)
     calls = range(len(scheduler.timesteps))
     match request.sampler:
@@ -105,12 +110,17 @@ def resumable_steps(request: GenerateRequest, config: Any) -> tuple[int, ...]:
         case sampler if sampler.startswith("DPM++ 2S"):
             return tuple(call for call in calls if scheduler.order_list[call] == 1)
         case sampler:
-            return tuple(calls)[:: find_sampler(sampler).calls_per_step]
+            return tuple(calls)[:: samplers.find(sampler).calls_per_step]
 
 
 @torch.inference_mode()
 def resume_run(
-    pipe: StableDiffusionPipeline, run: RecordedRun, call: int, sample: np.ndarray | None, on_call: OnCall
+    pipe: StableDiffusionPipeline,
+    run: RecordedRun,
+    call: int,
+    sample: np.ndarray | None,
+    on_call: OnCall,
+    samplers: Samplers = SHIPPED_SAMPLERS,
 ) -> np.ndarray:
     """Go on from U-Net call `call` (from 0) of `run` with `sample` (4, H/8, W/8) as x_t; the picture, (H, W, 3) uint8.
 
@@ -121,7 +131,7 @@ def resume_run(
     """
     if call not in run.steps:
         raise UserError("error.step_not_resumable", value=call, sampler=run.request.sampler, known=_listed(run.steps))
-    loop = _Loop(pipe, run.request)
+    loop = _Loop(pipe, run.request, samplers)
     for before in range(call):
         loop.step(loop.tensor(run.outputs[before]), before, loop.tensor(run.samples[before]))
     if sample is not None and getattr(loop.scheduler, "last_sample", None) is not None:
@@ -132,26 +142,35 @@ def resume_run(
 
 @torch.inference_mode()
 def draw_from_noise(
-    pipe: StableDiffusionPipeline, request: GenerateRequest, noise: np.ndarray, on_call: OnCall
+    pipe: StableDiffusionPipeline,
+    request: GenerateRequest,
+    noise: np.ndarray,
+    on_call: OnCall,
+    samplers: Samplers = SHIPPED_SAMPLERS,
 ) -> np.ndarray:
     """The picture (H, W, 3) uint8 that `request` draws from `noise` (4, H/8, W/8) instead of its seed's.
 
     A sampler that adds noise on its way takes that from the request's seed all the same.
     """
-    loop = _Loop(pipe, resolved_request(pipe, request))
+    loop = _Loop(pipe, resolved_request(pipe, request), samplers)
     return loop.finish(loop.tensor(noise) * loop.scheduler.init_noise_sigma, 0, on_call)
 
 
 @torch.inference_mode()
 def draw_between(
-    pipe: StableDiffusionPipeline, start: GenerateRequest, end: GenerateRequest, share: float, on_call: OnCall
+    pipe: StableDiffusionPipeline,
+    start: GenerateRequest,
+    end: GenerateRequest,
+    share: float,
+    on_call: OnCall,
+    samplers: Samplers = SHIPPED_SAMPLERS,
 ) -> np.ndarray:
     """The picture (H, W, 3) uint8 at `share` (0..1) of the way: noise and text embeddings are slerped.
 
     At 0 and 1 it is what `start` and `end` draw. Of everything but prompts and seeds, `start` decides.
     """
     start, end = resolved_request(pipe, start), resolved_request(pipe, end)
-    loop, other = _Loop(pipe, start), _Loop(pipe, end)
+    loop, other = _Loop(pipe, start, samplers), _Loop(pipe, end, samplers)
     # Prompt and negative prompt lie one above the other: each goes its own way, token by token.
     ways = [
         [slerp(first, last, share) for first, last in zip(half, other_half, strict=True)]
@@ -173,7 +192,8 @@ def one_step_guess(
     pipe: StableDiffusionPipeline, sample: np.ndarray, timestep: int, prompt: str, guidance_scale: float
 ) -> np.ndarray:
     """The model's x_0 (4, H/8, W/8), guessed in one call from x_t = sqrt(a) x_0 + sqrt(1 - a) eps and a prompt."""
-    loop = _Loop(pipe, GenerateRequest(prompt, sampler="DDIM", steps=1, guidance_scale=guidance_scale, seed=0))
+    asked = GenerateRequest(prompt, sampler="DDIM", steps=1, guidance_scale=guidance_scale, seed=0)
+    loop = _Loop(pipe, asked, SHIPPED_SAMPLERS)
     x_t, t = loop.tensor(sample), torch.tensor(timestep, device=loop.device)
     output = loop.predict(x_t, t)
     return to_array(predicted_x0(loop.scheduler, "alpha", output, t, x_t))
@@ -181,7 +201,7 @@ def one_step_guess(
 
 def alphas_cumprod(pipe: StableDiffusionPipeline) -> np.ndarray:
     """The model's noise schedule: cumulative products of its alphas, (T,) float64."""
-    scheduler: Any = build_scheduler("DDIM", pipe.scheduler.config)
+    scheduler: Any = SHIPPED_SAMPLERS.build("DDIM", pipe.scheduler.config)
     products: np.ndarray = scheduler.alphas_cumprod.double().numpy()
     return products
 
@@ -189,14 +209,14 @@ def alphas_cumprod(pipe: StableDiffusionPipeline) -> np.ndarray:
 class _Loop:
     """One run of a sampler: its scheduler, its random numbers, and what the U-Net is told of the prompt."""
 
-    def __init__(self, pipe: StableDiffusionPipeline, request: GenerateRequest) -> None:
+    def __init__(self, pipe: StableDiffusionPipeline, request: GenerateRequest, samplers: Samplers) -> None:
         can = capabilities_of(pipe)
         if len(can.text_encoders) != 1 or can.guidance == "embedded":
             raise UserError("error.loop_not_for_model")
         self.pipe = pipe
         self.device = computing_device(pipe)
         self.guidance_scale = cast(float, request.guidance_scale)
-        self.scheduler: Any = build_scheduler(request.sampler, pipe.scheduler.config)
+        self.scheduler: Any = samplers.build(request.sampler, pipe.scheduler.config)
         self.scheduler.set_timesteps(request.steps, device=self.device)
         self.guided = self.guidance_scale > 1
         embeds, negative = pipe.encode_prompt(

@@ -17,7 +17,7 @@ from webui.diffusion.capabilities import capabilities_of, unpacked
 from webui.diffusion.latents import predicted_x0
 from webui.diffusion.light_pipeline import with_parts
 from webui.diffusion.request import GenerateRequest, picture_seeds, with_fixed_seed
-from webui.diffusion.samplers import Sampler, build_scheduler, find_sampler
+from webui.diffusion.samplers import SHIPPED_SAMPLERS, Sampler, Samplers, build_scheduler
 from webui.runtime.catalog import USUAL_GUIDANCE_SCALE
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def generate(
     on_pictures: Callable[[tuple[Picture, ...]], None] | None = None,
     cancel: threading.Event | None = None,
     recorder: Recorder | None = None,
+    samplers: Samplers = SHIPPED_SAMPLERS,
 ) -> GenerateResult:
     """Draw all batches of `request` with `pipe`, which is not changed; the pixels are the stock pipeline's.
 
@@ -82,10 +83,12 @@ def generate(
     one U-Net call and the result holds the batches that were finished. Picture i is drawn from a generator on the CPU
     seeded with seed + i, whatever the device; in a larger batch its latents differ in the sixth digit. `first_batch`
     leaves out batches that were drawn before. `recorder` gets a `Trace` of each picture and changes none of them.
+    `samplers` are those that the request may name.
     Threads may draw with one `pipe` at once if its tokenizer is made for it (`runtime.shared_tokenizer`), as the
     manager's are.
     """
     request = resolved_request(pipe, request)
+    sampler = samplers.find(request.sampler)
     seeds = picture_seeds(request)
     started = time.monotonic()
     pictures: list[Picture] = []
@@ -93,7 +96,7 @@ def generate(
     for batch in range(first_batch, request.batch_count):
         batch_seeds = seeds[batch * request.batch_size :][: request.batch_size]
         try:
-            drawn = _draw_batch(pipe, request, batch, batch_seeds, on_step, cancel, recorder)
+            drawn = _draw_batch(pipe, request, sampler, batch, batch_seeds, on_step, cancel, recorder)
         except Stopped:
             break
         pictures.extend(drawn)
@@ -121,6 +124,7 @@ def resolved_request(pipe: StableDiffusionPipeline, request: GenerateRequest) ->
 def _draw_batch(
     pipe: StableDiffusionPipeline,
     request: GenerateRequest,
+    sampler: Sampler,
     batch: int,
     seeds: tuple[int, ...],
     on_step: Callable[[StepView], None] | None,
@@ -129,12 +133,11 @@ def _draw_batch(
 ) -> tuple[Picture, ...]:
     if cancel.is_set():
         raise Stopped
-    sampler = find_sampler(request.sampler)
-    scheduler = build_scheduler(request.sampler, pipe.scheduler.config)
+    scheduler = build_scheduler(sampler, pipe.scheduler.config)
     with ExitStack() as stack:
         recording = None
         if recorder is not None:
-            recording = stack.enter_context(recorder.recording(pipe, request, scheduler, seeds))
+            recording = stack.enter_context(recorder.recording(pipe, request, sampler, scheduler, seeds))
         size = cast(int, request.height), cast(int, request.width)
         _watch(scheduler, sampler, batch, on_step, cancel, recording, lambda rows: unpacked(pipe, rows, *size))
         images = with_parts(pipe, {"scheduler": scheduler})(

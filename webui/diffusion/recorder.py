@@ -21,7 +21,6 @@ from webui.diffusion.capabilities import Capabilities, capabilities_of, unpacked
 from webui.diffusion.latents import LatentRGB, noise_level
 from webui.diffusion.recorded_maps import MapRecording, PictureMaps, incomplete, to_numpy
 from webui.diffusion.request import GenerateRequest
-from webui.diffusion.samplers import find_sampler
 from webui.diffusion.text_rows import prompt_pieces
 from webui.diffusion.trace import Trace
 from webui.diffusion.trace_header import TraceHeader, TraceShapes, TraceStep, TraceToken
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
     from webui.diffusion.generate import StepView
+    from webui.diffusion.samplers import MakeScheduler, Sampler
 
 
 class Recorder:
@@ -62,10 +62,15 @@ class Recorder:
         return tuple(self._traces)
 
     def recording(
-        self, pipe: StableDiffusionPipeline, request: GenerateRequest, scheduler: Any, seeds: Sequence[int]
+        self,
+        pipe: StableDiffusionPipeline,
+        request: GenerateRequest,
+        sampler: Sampler,
+        scheduler: Any,
+        seeds: Sequence[int],
     ) -> BatchRecording:
         """A context in which one batch is recorded; `generate` opens it."""
-        return BatchRecording(self, pipe, request, scheduler, tuple(seeds))
+        return BatchRecording(self, pipe, request, sampler, scheduler, tuple(seeds))
 
     def keep(self, traces: Iterable[Trace]) -> None:
         """Take over what a batch has recorded."""
@@ -91,12 +96,13 @@ class BatchRecording:
         recorder: Recorder,
         pipe: StableDiffusionPipeline,
         request: GenerateRequest,
+        sampler: Sampler,
         scheduler: Any,
         seeds: tuple[int, ...],
     ) -> None:
         self._recorder, self._pipe, self._request = recorder, pipe, request
         self._scheduler, self._seeds = scheduler, seeds
-        self._sampler = find_sampler(request.sampler)
+        self._sampler = sampler
         self._can = capabilities_of(pipe)
         width, height = request.width or 0, request.height or 0
         self._latent_size = height // self._can.factor, width // self._can.factor
@@ -250,7 +256,7 @@ def _encoder_names(pipe: Any, can: Capabilities) -> tuple[str, ...]:
     return tuple(dict.fromkeys("T5" if name.startswith("T5") else "CLIP" for name in classes))
 
 
-def _place_of_call(call: int, calls_per_step: int, scheduler: str) -> tuple[int, int]:
+def _place_of_call(call: int, calls_per_step: int, scheduler: str | MakeScheduler) -> tuple[int, int]:
     """(step, order) of denoiser call number `call` from 0."""
     if scheduler == "PNDMScheduler":  # PLMS begins by repeating its first step, to have a slope to go on with
         return (max(call, 1), 2 if call == 1 else 1)

@@ -8,7 +8,7 @@ tables of their own.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 Space = Literal["alpha", "sigma", "flow"]
+MakeScheduler = Callable[[Mapping[str, Any]], Any]
+"""Makes a fresh scheduler from a model's own scheduler config; for samplers that extensions add."""
 
 _TRAINED_WITH: Final = (
     "num_train_timesteps",
@@ -37,19 +39,20 @@ _KARRAS_BY_DEFAULT: Final = frozenset({"DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2S", "
 class Sampler:
     """How one sampler is made from a model's own scheduler config.
 
-    `scheduler` is a diffusers class name and `overrides` its options beside what the model was trained with. `name`
-    splits into A1111's two infotext fields, `method` ("DPM++ 2M") and `schedule` ("Karras", or None). `space` is the
-    scaling of the latents it works on: "alpha" is x = sqrt(a) x0 + sqrt(1 - a) eps, "sigma" is x = x0 + sigma eps,
-    "flow" is x = (1 - sigma) x0 + sigma eps.
-    `calls_per_step` is the number of U-Net calls a step costs, but for the last.
+    `scheduler` is a diffusers class name and `overrides` its options beside what the model was trained with; or it is
+    what makes the scheduler, and then there are no options. `name` splits into A1111's two infotext fields, `method`
+    ("DPM++ 2M") and `schedule` ("Karras", or None). `space` is the scaling of the latents it works on: "alpha" is
+    x = sqrt(a) x0 + sqrt(1 - a) eps, "sigma" is x = x0 + sigma eps, "flow" is x = (1 - sigma) x0 + sigma eps.
+    `calls_per_step` is the number of U-Net calls a step costs, but for the last. `training` is that of its models.
     """
 
     method: str
     schedule: str | None
-    scheduler: str
+    scheduler: str | MakeScheduler
     overrides: Mapping[str, Any]
     space: Space
     calls_per_step: int = 1
+    training: Training = "noise"
 
     @property
     def name(self) -> str:
@@ -97,66 +100,91 @@ def _table() -> Mapping[str, Sampler]:
 
 
 SAMPLERS: Final[Mapping[str, Sampler]] = _table()
-"""All samplers by name, in the order in which a menu shows them."""
-
+"""Those of models that predict noise, by name, in the order in which a menu shows them."""
 
 FLOW_SAMPLERS: Final[Mapping[str, Sampler]] = MappingProxyType(
-    {"Flow Euler": Sampler("Flow Euler", None, "FlowMatchEulerDiscreteScheduler", MappingProxyType({}), "flow")}
+    {
+        "Flow Euler": Sampler(
+            "Flow Euler", None, "FlowMatchEulerDiscreteScheduler", MappingProxyType({}), "flow", training="flow"
+        )
+    }
 )
 """The samplers of models that were trained by flow matching (Stable Diffusion 3, FLUX): the models' own."""
 
 LCM_SAMPLERS: Final[Mapping[str, Sampler]] = MappingProxyType(
-    {"LCM": Sampler("LCM", None, "LCMScheduler", MappingProxyType({}), "alpha")}
+    {"LCM": Sampler("LCM", None, "LCMScheduler", MappingProxyType({}), "alpha", training="consistency")}
 )
 """The sampler of latent consistency models (Luo et al. 2023): x0, and new noise for the next, lower noise level."""
 
-ALL_SAMPLERS: Final[Mapping[str, Sampler]] = MappingProxyType({**SAMPLERS, **FLOW_SAMPLERS, **LCM_SAMPLERS})
+
+@dataclass(frozen=True, slots=True)
+class Samplers:
+    """The samplers that one program has, by name: the shipped ones, then those of its extensions."""
+
+    table: Mapping[str, Sampler]
+
+    def names(self) -> list[str]:
+        """All of them, in the order of a menu."""
+        return list(self.table)
+
+    def names_for(self, training: Training) -> list[str]:
+        """Those that draw with a model, by how it was trained."""
+        return [name for name, sampler in self.table.items() if sampler.training == training]
+
+    def find(self, name: str) -> Sampler:
+        """The sampler of that name; raises UserError that names those there are."""
+        try:
+            return self.table[name]
+        except KeyError:
+            raise UserError("error.unknown_sampler", name=name, known=", ".join(self.table)) from None
+
+    def check(self, name: str, model: str, training: Training) -> None:
+        """Raise UserError unless the sampler is there and is one of this model's."""
+        sampler = self.find(name)
+        if sampler.training == training:
+            return
+        if training == "flow":
+            key = "error.sampler_not_for_flow"
+        elif training == "consistency":
+            key = "error.sampler_not_for_consistency"
+        else:
+            flow = sampler.training == "flow"
+            key = "error.sampler_for_flow_only" if flow else "error.sampler_for_consistency_only"
+        raise UserError(key, name=name, model=model, known=", ".join(self.names_for(training)))
+
+    def from_infotext(self, method: str, schedule: str | None = None) -> str | None:
+        """Our name for A1111's "Sampler" and "Schedule type", or None when we do not have that one.
+
+        Up to version 1.8 A1111 wrote one field, "DPM++ 2M Karras"; since then two. "Automatic" is the method's own
+        schedule, which for A1111 is Karras for the names in `_KARRAS_BY_DEFAULT`; "Uniform" is the plain one.
+        """
+        wanted = (schedule or "").strip().casefold()
+        if wanted == "automatic":
+            wanted = "karras" if method.strip() in _KARRAS_BY_DEFAULT else ""
+        elif wanted in ("uniform", "normal"):
+            wanted = ""
+        return self.named(f"{method.strip()} {wanted}".strip())
+
+    def named(self, name: str) -> str | None:
+        """The name as it is written here, whichever letters of it are capitals; None when there is none."""
+        return next((known for known in self.table if known.casefold() == name.casefold()), None)
+
+    def build(self, name: str, config: Mapping[str, Any]) -> SchedulerMixin:
+        """A fresh scheduler of that sampler (see `build_scheduler`); raises UserError as `find` does."""
+        return build_scheduler(self.find(name), config)
+
+    def and_also(self, sampler: Sampler) -> Samplers:
+        """These and one more; raises ValueError where the name is taken."""
+        if self.named(sampler.name) is not None:
+            raise ValueError(f"there is a sampler {sampler.name!r} already")
+        return Samplers(MappingProxyType({**self.table, sampler.name: sampler}))
 
 
-def samplers_for(training: Training) -> Mapping[str, Sampler]:
-    """The samplers that draw with a model, by how it was trained."""
-    return {"noise": SAMPLERS, "flow": FLOW_SAMPLERS, "consistency": LCM_SAMPLERS}[training]
+SHIPPED_SAMPLERS: Final = Samplers(MappingProxyType({**SAMPLERS, **FLOW_SAMPLERS, **LCM_SAMPLERS}))
+"""What every program has; one that runs has its extensions' too (`Studio.samplers`)."""
 
 
-def find_sampler(name: str) -> Sampler:
-    """The sampler of that name; raises UserError that names those there are."""
-    try:
-        return ALL_SAMPLERS[name]
-    except KeyError:
-        raise UserError("error.unknown_sampler", name=name, known=", ".join(ALL_SAMPLERS)) from None
-
-
-def check_sampler(name: str, model: str, training: Training) -> None:
-    """Raise UserError unless the sampler is there and is one of this model's."""
-    find_sampler(name)
-    known = samplers_for(training)
-    if name in known:
-        return
-    if training == "flow":
-        key = "error.sampler_not_for_flow"
-    elif training == "consistency":
-        key = "error.sampler_not_for_consistency"
-    else:
-        key = "error.sampler_for_flow_only" if name in FLOW_SAMPLERS else "error.sampler_for_consistency_only"
-    raise UserError(key, name=name, model=model, known=", ".join(known))
-
-
-def sampler_from_infotext(method: str, schedule: str | None = None) -> str | None:
-    """Our name for A1111's "Sampler" and "Schedule type", or None when we do not have that one.
-
-    Up to version 1.8 A1111 wrote one field, "DPM++ 2M Karras"; since then two. "Automatic" is the method's own
-    schedule, which for A1111 is Karras for the names in `_KARRAS_BY_DEFAULT`; "Uniform" is the plain one.
-    """
-    wanted = (schedule or "").strip().casefold()
-    if wanted == "automatic":
-        wanted = "karras" if method.strip() in _KARRAS_BY_DEFAULT else ""
-    elif wanted in ("uniform", "normal"):
-        wanted = ""
-    name = f"{method.strip()} {wanted}".strip().casefold()
-    return next((known for known in ALL_SAMPLERS if known.casefold() == name), None)
-
-
-def build_scheduler(name: str, config: Mapping[str, Any]) -> SchedulerMixin:
+def build_scheduler(sampler: Sampler, config: Mapping[str, Any]) -> SchedulerMixin:
     """A fresh scheduler, to be used for one run only: it holds the run's state.
 
     `config` is the model's own (`pipe.scheduler.config`). Only what the model was trained with is taken from there:
@@ -165,14 +193,17 @@ def build_scheduler(name: str, config: Mapping[str, Any]) -> SchedulerMixin:
     """
     import diffusers
 
-    sampler = find_sampler(name)
+    scheduler: SchedulerMixin
+    if not isinstance(sampler.scheduler, str):
+        scheduler = sampler.scheduler(config)
+        return scheduler
     scheduler_class = getattr(diffusers, sampler.scheduler)
-    if name not in SAMPLERS:  # the model's own: the shift of noise levels, or the steps it was distilled at, are its
-        own: SchedulerMixin = scheduler_class.from_config(config)
-        return own
+    if sampler.training != "noise":  # the model's own: the shift of noise levels, or the steps it was distilled at
+        scheduler = scheduler_class.from_config(config, **sampler.overrides)
+        return scheduler
     known = inspect.signature(scheduler_class.__init__).parameters
     trained = {option: config[option] for option in _TRAINED_WITH if option in config and option in known}
     # Only "leading" steps use the offset, but the pipeline warns of any other than Stable Diffusion's.
     offset = {"steps_offset": 1} if "steps_offset" in known else {}
-    scheduler: SchedulerMixin = scheduler_class(**trained, **(offset | dict(sampler.overrides)))
+    scheduler = scheduler_class(**trained, **(offset | dict(sampler.overrides)))
     return scheduler

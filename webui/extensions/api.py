@@ -5,20 +5,23 @@ Import from here only: the rest of the program may change any day, this changes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from webui.diffusion.animation import ANIMATION_FORMATS, animate
 from webui.diffusion.interpolate import lerp, slerp
 from webui.diffusion.request import MAX_SEED, GenerateLimits, GenerateRequest
-from webui.diffusion.samplers import SAMPLERS
+from webui.diffusion.samplers import SHIPPED_SAMPLERS, MakeScheduler, Sampler, Space
 from webui.errors import UserError
 from webui.extensions.manifest import API_VERSION, BothLanguages, Manifest
+from webui.extensions.samplers import check_new_sampler
+from webui.extensions.tab import Panel, Tab, Words
 from webui.hooks import (
     BeforeGenerate,
     ImageSaved,
@@ -30,10 +33,11 @@ from webui.hooks import (
     ScoredPicture,
     StepDone,
 )
-from webui.i18n import LANGUAGES, Language, Translator
+from webui.i18n import LANGUAGES, Language
 from webui.runtime.catalog import CatalogEntry
 from webui.runtime.jobs import JobCancelled, JobContext, JobEvent, Progress
 from webui.runtime.known import KnownModel
+from webui.runtime.pipelines import Training
 from webui.store.gallery import SavedPicture
 from webui.store.json_file import read_json, write_json
 from webui.tasks.latents import walk
@@ -41,16 +45,12 @@ from webui.tasks.txt2img import DrawnPictures, draw_pictures, prepare_request
 from webui.views.markup import element, text
 
 if TYPE_CHECKING:
-    import gradio as gr
-
-    from webui.pages.clip_run import JobStep, RunBar
     from webui.studio import Studio
 
 __all__ = [
     "ANIMATION_FORMATS",
     "API_VERSION",
     "MAX_SEED",
-    "SAMPLERS",
     "BeforeGenerate",
     "BothLanguages",
     "CatalogEntry",
@@ -80,84 +80,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-AnyBlock = TypeVar("AnyBlock")
 Event = TypeVar("Event", BeforeGenerate, StepDone, ImageSaved, ModelLoaded, PageBuilt)
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """An extension's own texts, as one reader gets them."""
-
-    translator: Translator
-    prefix: str
-
-    @property
-    def language(self) -> Language:
-        """The reader's."""
-        return self.translator.language
-
-    def text(self, key: str, /, **values: object) -> str:
-        """The text of `key` (one of `add_translations`) with its placeholders filled in."""
-        return self.translator.text(self.prefix + key, **values)
-
-    def error(self, error: UserError) -> str:
-        """One sentence that says what to change."""
-        return self.translator.error(error)
-
-
-Said = str | Callable[[Words], object]
-
-
-class Tab(Protocol):
-    """What the function that builds a tab, or a panel, works with."""
-
-    def make(self, component: type[AnyBlock], words: Mapping[str, Said], /, **properties: Any) -> AnyBlock:
-        """Build `component(**properties)`; the properties in `words` follow the reader's language.
-
-        Each is the key of a text, or a function that makes the property of the extension's `Words`.
-        """
-        ...
-
-    def words(self, request: gr.Request) -> Words:
-        """What speaks to the reader behind an event, in a handler that takes a `gr.Request`."""
-        ...
-
-    def shows(self, output: gr.HTML, state: gr.State, render: Callable[[Any, Words], str]) -> None:
-        """`output` shows what `render` makes of `state`'s value; the reader changing the language renders it again."""
-        ...
-
-    def run_bar(self, name: str, start: str) -> RunBar:
-        """A button with the text `start`, one that stops, and a line that says how far a job is."""
-        ...
-
-    def follow(self, work: Callable[[JobContext], T], request: gr.Request) -> Iterator[JobStep[T]]:
-        """Queue `work` as a job of this reader and yield a step whenever it has come further; the last one has ended.
-
-        Give it up (a page that closes does) and the job is cancelled.
-        """
-        ...
-
-    def show_run(self, bar: RunBar, step: JobStep[Any], request: gr.Request) -> dict[Any, Any]:
-        """The updates of the bar for a step."""
-        ...
-
-    def stop(self, step: JobStep[Any] | None, request: gr.Request) -> None:
-        """Ask the job of a step to end; one that has ended, and None, is left alone."""
-        ...
-
-
-class Panel(Tab, Protocol):
-    """A tab that lies under the prompt of the txt2img page, with the two boxes above it to read and fill."""
-
-    @property
-    def prompt(self) -> gr.Textbox:
-        """What is to be drawn."""
-        ...
-
-    @property
-    def negative_prompt(self) -> gr.Textbox:
-        """What is not wanted."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +125,7 @@ class Contributions:
     prompt_tools: list[PromptTool] = field(default_factory=list)
     scores: list[tuple[BothLanguages, Score]] = field(default_factory=list)
     known_models: list[KnownModel] = field(default_factory=list)
+    samplers: list[Sampler] = field(default_factory=list)
     texts: dict[Language, dict[str, str]] = field(default_factory=lambda: {language: {} for language in LANGUAGES})
     closed: bool = False
 
@@ -270,6 +194,31 @@ class ExtensionAPI:
         """
         self._open().known_models.append(KnownModel(**facts))
 
+    def add_sampler(
+        self,
+        name: str,
+        scheduler: str | MakeScheduler,
+        *,
+        space: Space,
+        calls_per_step: int = 1,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Let pictures be drawn with one more sampler, wherever one can be chosen.
+
+        `scheduler` is the name of a diffusers class, made with what the model was trained with and `options`; or a
+        function that makes a fresh scheduler from a model's scheduler config. `space` is what the latents are on the
+        way: "alpha" for x = sqrt(a) x0 + sqrt(1 - a) eps (DDIM, DPM++), "sigma" for x = x0 + sigma eps (Euler), "flow"
+        for models trained by flow matching. `calls_per_step` is how often a step calls the U-Net. A scheduler that
+        raises is charged to the extension, and whoever asked for the picture is told so. Raises ValueError for a name
+        that is taken or that an infotext cannot hold.
+        """
+        training: Training = "flow" if space == "flow" else "noise"
+        own = MappingProxyType(dict(options or {}))
+        sampler = Sampler(name, None, scheduler, own, space, calls_per_step, training)
+        check_new_sampler(sampler)
+        SHIPPED_SAMPLERS.and_also(sampler)
+        self._open().samplers.append(sampler)
+
     def add_command(self, about: Mapping[Language, str], run: Callable[[CommandLine], int | None]) -> None:
         """Let `diffuscope extension ID` call `run`, whose answer is the exit code (None: 0); one an extension."""
         if self._open().command is not None:
@@ -336,6 +285,10 @@ class ExtensionAPI:
             cancel=context.cancelled,
             on_progress=context.progress,
         )
+
+    def samplers(self) -> tuple[str, ...]:
+        """The names of the samplers, those that extensions add too. `check` refuses one that is not a model's."""
+        return tuple(self._studio().samplers.names())
 
     def check(self, request: GenerateRequest) -> GenerateRequest:
         """The request with size, guidance and seed filled in; raises UserError for what could not be drawn."""

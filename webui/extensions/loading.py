@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from webui.extensions.api import ExtensionAPI, Host
 from webui.extensions.discovery import Candidate, find_extensions
 from webui.extensions.isolation import TIME_LIMIT, FailedError, forget_modules, import_entry, run_isolated
 from webui.extensions.manifest import BothLanguages, Manifest
+from webui.extensions.samplers import charged_sampler
 from webui.extensions.switches import Switches
 from webui.i18n import LANGUAGES
 from webui.runtime.patience import HungError
@@ -123,8 +125,9 @@ def _state(candidate: Candidate, state: State, **more: object) -> ExtensionState
 
 
 def _joined(studio: Studio, loaded: Sequence[ExtensionAPI]) -> Studio:
-    """Let the extensions' listeners, tools, models and texts into the program."""
-    messages, known = studio.messages, {model.id: model for model in studio.known}
+    """Let the extensions' listeners, tools, models, samplers and texts into the program."""
+    messages, samplers = studio.messages, studio.samplers
+    known = {model.id: model for model in studio.known}
     for api in loaded:
         asked = api.contributions
         messages = messages.with_texts(api.key(""), asked.texts)
@@ -136,4 +139,9 @@ def _joined(studio: Studio, loaded: Sequence[ExtensionAPI]) -> Studio:
             studio.hooks.add_score(api.id, {language: title.text(language) for language in LANGUAGES}, score)
         for model in asked.known_models:
             known.setdefault(model.id, model)  # what the project or another says of a model already stays
-    return replace(studio, messages=messages, known=tuple(known.values()))
+        for sampler in asked.samplers:
+            try:
+                samplers = samplers.and_also(charged_sampler(studio.hooks, api.id, sampler))
+            except ValueError:  # another extension was first
+                studio.hooks.charge(api.id, f"sampler {sampler.name}", traceback.format_exc())
+    return replace(studio, messages=messages, known=tuple(known.values()), samplers=samplers)

@@ -93,7 +93,7 @@ class CreatePage(Page):
                 stage = build_stage(page, controls)
                 check = PictureCheckPart.build(studio, readers, page, stage)
             with gr.Column(elem_id="knobs", elem_classes="card"):
-                sampling = form_parts.build_sampling(page, studio.catalog, defaults, limits)
+                sampling = form_parts.build_sampling(page, studio.catalog, studio.samplers, defaults, limits)
                 model, about, sampler, steps, guidance = sampling
                 vae = build_vae(page, studio.catalog)
                 width, height = form_parts.build_size(page, defaults)
@@ -279,7 +279,9 @@ class CreatePage(Page):
         """A model was chosen: what is known of it, its samplers, its own size, and how its tokenizer counts."""
         entry = self._entry(model)
         own = {} if entry is None else form_parts.own_settings(entry)
-        offered: Updates = {} if entry is None else {self.form.sampler: form_parts.offered_samplers(entry, sampler)}
+        offered: Updates = {}
+        if entry is not None:
+            offered[self.form.sampler] = form_parts.offered_samplers(self.studio.samplers, entry, sampler)
         return merged(
             self.form.filled(own), offered, self._beside_form(prompt, model, self.readers.translator(request))
         )
@@ -333,7 +335,7 @@ def _keep_form_js(names: list[str]) -> str:
 def _read_settings(path: Path, name: str, studio: Studio) -> tuple[PictureNotice, dict[str, Any]]:
     """What to say about an uploaded picture, and the form's values from it; an unknown model is one thing ignored."""
     try:
-        found = parse_infotext(read_infotext(path), studio.settings.limits)
+        found = parse_infotext(read_infotext(path), studio.settings.limits, studio.samplers)
     except UserError as error:
         return PictureNotice(name, error=error), {}
     values = {"original_prompt": "", "vae": "", **usable_files(studio, found.values)}

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.blocks import Block
 
 from webui.diffusion.request import RANDOM_SEED, GenerateLimits, GenerateRequest
-from webui.diffusion.samplers import ALL_SAMPLERS, samplers_for
+from webui.diffusion.samplers import Samplers
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.localize import Localizer, Updates
@@ -79,9 +79,9 @@ def own_settings(entry: CatalogEntry) -> dict[str, Any]:
     }
 
 
-def offered_samplers(entry: CatalogEntry, chosen: str | None) -> Any:
+def offered_samplers(samplers: Samplers, entry: CatalogEntry, chosen: str | None) -> Any:
     """The update of the sampler list that goes with a model; `chosen` stays where the model has it."""
-    names = list(samplers_for(entry.kind.training))
+    names = samplers.names_for(entry.kind.training)
     usual = next((name for name in (chosen, GenerateRequest("").sampler) if name in names), names[0])
     return gr.update(choices=names, value=usual)
 
@@ -147,13 +147,13 @@ def translation_info(refusal: UserError | None, say: Translator) -> str:
 
 
 def build_sampling(
-    page: Localizer, catalog: Catalog, defaults: GenerateRequest, limits: GenerateLimits
+    page: Localizer, catalog: Catalog, samplers: Samplers, defaults: GenerateRequest, limits: GenerateLimits
 ) -> tuple[gr.Dropdown, gr.HTML, gr.Dropdown, gr.Slider, gr.Slider]:
     """Model, what is known of it, sampler, steps and guidance."""
     model = build_model_list(page, catalog, TXT2IMG, first=defaults.model, elem_id="model")
     about = gr.HTML(apply_default_css=False, elem_id="about-model")
     sampler = page.make(
-        gr.Dropdown, {"label": "create.sampler"}, choices=list(ALL_SAMPLERS), value=defaults.sampler, elem_id="sampler"
+        gr.Dropdown, {"label": "create.sampler"}, choices=samplers.names(), value=defaults.sampler, elem_id="sampler"
     )
     steps = page.make(
         gr.Slider,

@@ -13,7 +13,7 @@ from webui.pages.create_run import Run
 from webui.pages.localize import Localizer, Updates
 from webui.pages.sending import SendBar, SentPicture, TabId, build_send_bar
 from webui.store.gallery import SavedPicture
-from webui.store.infotext import parse_infotext
+from webui.store.infotext import request_from_infotext
 from webui.views.parameters import render_parameters
 from webui.views.run import render_preview, render_problem, render_status
 from webui.views.translation import render_translation
@@ -123,7 +123,7 @@ def sent_picture(_: gr.Request, run: Run, selected: int) -> SentPicture | None:
 
 def drawn_from(picture: SavedPicture) -> GenerateRequest:
     """The request that draws this very picture again, read from its infotext."""
-    return parse_infotext(picture.infotext).over(GenerateRequest(prompt=""))
+    return request_from_infotext(picture.infotext)
 
 
 def build_controls(page: Localizer) -> RunControls:

@@ -11,9 +11,10 @@ import gradio as gr
 from gradio.blocks import Block, BlockContext, Blocks
 from gradio.context import Context
 
-from webui.extensions.api import ExtensionAPI, Place, Said, Words
+from webui.extensions.api import ExtensionAPI, Place, Words
 from webui.extensions.isolation import FailedError, run_isolated
 from webui.extensions.loading import Extensions
+from webui.extensions.tab import Said
 from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, RunBar, build_run_bar, follow_job, stop_job
 from webui.pages.create import CreatePage

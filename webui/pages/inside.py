@@ -34,7 +34,7 @@ from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.sending import SentPicture
 from webui.runtime.catalog import CLIP
-from webui.store.infotext import parse_infotext, read_infotext
+from webui.store.infotext import read_infotext, request_from_infotext
 from webui.studio import Studio
 from webui.tasks.inside import (
     AblationRequest,
@@ -67,10 +67,10 @@ class InsidePage(Page):
         """Lay out the page inside the current `gr.Blocks` and wire its events."""
         with gr.Row(elem_id="inside-source"):
             with gr.Column(elem_classes="card", scale=3):
-                form, heads, record = build_record_form(page, studio.catalog, studio.settings.limits)
+                form, heads, record = build_record_form(page, studio.catalog, studio.samplers, studio.settings.limits)
             with gr.Column(elem_classes="card", scale=2):
                 source = build_source(page)
-        parts = build_parts(page, heads, record, source)
+        parts = build_parts(page, studio.samplers, heads, record, source)
         built = cls(studio, readers, InsideDesks(), form, parts)
         built._wire()
         return built
@@ -93,7 +93,7 @@ class InsidePage(Page):
         Raises gr.Error for a picture that does not say what it was drawn from.
         """
         try:
-            asked = parse_infotext(read_infotext(picture.path)).over(GenerateRequest(prompt=""))
+            asked = request_from_infotext(read_infotext(picture.path))
         except UserError as error:
             raise gr.Error(self.readers.translator(request).error(error), print_exception=False) from error
         self.desks.change(session_of(request), recording=JobStep(RunView(RunPhase.WAITING)))
@@ -179,7 +179,7 @@ class InsidePage(Page):
 
     def _choose_model(self, model: str | None, sampler: str | None) -> Updates:
         """A model was chosen: its own samplers, guidance and size."""
-        return self.form.for_model(self.studio.catalog, model, sampler)
+        return self.form.for_model(self.studio.catalog, self.studio.samplers, model, sampler)
 
     def _record(self, heads: bool, request: gr.Request, **values: object) -> Iterator[Updates]:
         """Record what the form asks for; the run looked at stays until there is a new one."""

@@ -11,7 +11,7 @@ from gradio.blocks import Block
 
 from webui.diffusion.bundled import bundled_traces
 from webui.diffusion.request import GenerateLimits, GenerateRequest
-from webui.diffusion.samplers import ALL_SAMPLERS
+from webui.diffusion.samplers import Samplers
 from webui.diffusion.trace import Trace
 from webui.i18n import Translator
 from webui.pages.clip_run import RunBar, build_run_bar
@@ -46,12 +46,12 @@ class RecordForm:
         """The updates that put `values` (by field name) into the form; what it has no field for is left out."""
         return {part: gr.update(value=values[name]) for name, part in self.by_name().items() if name in values}
 
-    def for_model(self, catalog: Catalog, model: str | None, sampler: str | None) -> Updates:
+    def for_model(self, catalog: Catalog, samplers: Samplers, model: str | None, sampler: str | None) -> Updates:
         """What goes with a model that was chosen: its own guidance and size, and its samplers."""
         entry = next((entry for entry in catalog.entries(TXT2IMG) if entry.id == model), None)
         if entry is None:
             return {}
-        return self.filled(own_settings(entry)) | {self.sampler: offered_samplers(entry, sampler)}
+        return self.filled(own_settings(entry)) | {self.sampler: offered_samplers(samplers, entry, sampler)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class InsideParts:
 
 
 def build_record_form(
-    page: Localizer, catalog: Catalog, limits: GenerateLimits
+    page: Localizer, catalog: Catalog, samplers: Samplers, limits: GenerateLimits
 ) -> tuple[RecordForm, gr.Checkbox, RunBar]:
     """What to record: a prompt and a button; the settings are folded away."""
     defaults = default_request(catalog, page.first_language)
@@ -97,7 +97,7 @@ def build_record_form(
         with gr.Row(elem_classes="pair"):
             model = build_model_list(page, catalog, TXT2IMG, first=defaults.model, elem_id="inside-model")
             sampler = page.make(
-                gr.Dropdown, {"label": "create.sampler"}, choices=list(ALL_SAMPLERS), value=defaults.sampler,
+                gr.Dropdown, {"label": "create.sampler"}, choices=samplers.names(), value=defaults.sampler,
                 elem_id="inside-sampler",
             )  # fmt: skip
         with gr.Row(elem_classes="pair"):
@@ -124,6 +124,7 @@ def build_record_form(
 
 def build_parts(
     page: Localizer,
+    samplers: Samplers,
     heads: gr.Checkbox,
     record: RunBar,
     source: tuple[gr.Dropdown, gr.UploadButton, gr.DownloadButton, gr.HTML],
@@ -153,7 +154,7 @@ def build_parts(
                 gr.Number, {"label": "create.guidance_scale"}, step=0.5, min_width=100, elem_id="inside-other-guidance"
             )
             sampler = page.make(
-                gr.Dropdown, {"label": "create.sampler"}, choices=list(ALL_SAMPLERS), value=None, min_width=140,
+                gr.Dropdown, {"label": "create.sampler"}, choices=samplers.names(), value=None, min_width=140,
                 elem_id="inside-other-sampler",
             )  # fmt: skip
         compare = build_run_bar(page, "inside-compare", "inside.compare.run")

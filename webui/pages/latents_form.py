@@ -7,7 +7,7 @@ from typing import Final
 
 import gradio as gr
 
-from webui.diffusion.samplers import SAMPLERS
+from webui.diffusion.samplers import Samplers
 from webui.i18n import Translator
 from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.localize import Localizer
@@ -217,15 +217,17 @@ def build_noise(page: Localizer) -> NoiseForm:
     return NoiseForm(timestep, seed, closed_form, prompt, bar, guess)
 
 
-def build_resume(page: Localizer) -> ResumeForm:
+def build_resume(page: Localizer, samplers: Samplers) -> ResumeForm:
     """The tab of recorded runs."""
     prompt = page.make(gr.Textbox, {"label": "create.prompt"}, lines=1, elem_id="latents-run-prompt")
     with gr.Row(elem_classes="latent-tools"):
         seed = _whole(page, "create.seed", 7, "latents-run-seed")
         steps = page.make(gr.Slider, {"label": "create.steps"}, minimum=1, maximum=60, step=1, value=12, buttons=[],
                           elem_id="latents-run-steps")  # fmt: skip
-        sampler = page.make(gr.Dropdown, {"label": "create.sampler"}, choices=list(SAMPLERS), value="DPM++ 2M Karras",
-                            elem_id="latents-run-sampler")  # fmt: skip
+        sampler = page.make(
+            gr.Dropdown, {"label": "create.sampler"}, choices=samplers.names_for("noise"), value="DPM++ 2M Karras",
+            elem_id="latents-run-sampler",
+        )  # fmt: skip
     bar = build_run_bar(page, "latents-record", "latents.run.record")
     file = page.make(gr.UploadButton, {"label": "latents.run.open"}, file_types=[".safetensors"], size="md",
                      elem_id="latents-run-file")  # fmt: skip

@@ -82,7 +82,7 @@ class LatentTools:
         with page.make(gr.Tab, {"label": "latents.tab.noise"}, id="noise"):
             noise = build_noise(page)
         with page.make(gr.Tab, {"label": "latents.tab.resume"}, id="resume"):
-            run = build_resume(page)
+            run = build_resume(page, studio.samplers)
         return cls(studio, readers, desks, form, tabs, between, noise, run)
 
     def wire(

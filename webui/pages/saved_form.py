@@ -8,7 +8,6 @@ from typing import Any
 
 from webui.diffusion.request import GenerateRequest, check_request
 from webui.diffusion.request_values import request_from_values
-from webui.diffusion.samplers import find_sampler
 from webui.errors import UserError
 from webui.studio import Studio
 from webui.tasks.files import vae_file
@@ -30,7 +29,7 @@ def _is_usable(name: str, value: object, studio: Studio) -> bool:
     try:
         request = request_from_values({"prompt": "", name: value})
         check_request(request, studio.settings.limits)
-        find_sampler(request.sampler)
+        studio.samplers.find(request.sampler)
         if name == "model":
             studio.catalog.find(request.model, "txt2img")
         if name == "vae":

@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 import webui
 from webui.diffusion.lora_tags import with_tags
 from webui.diffusion.request import GenerateLimits, GenerateRequest, check_request, check_size
-from webui.diffusion.samplers import find_sampler, sampler_from_infotext
+from webui.diffusion.samplers import SHIPPED_SAMPLERS, Samplers
 from webui.errors import UserError
 
 PNG_KEY: Final = "parameters"
@@ -42,6 +42,7 @@ _INVERSIONS: Final = "TI hashes"
 _NAMED_HASH: Final = re.compile(r"([^:,]+): ([0-9a-f]{8,64})(?:, |$)")
 _VAE_ENDING: Final = ".safetensors"
 _MIN_FIELDS: Final = 3
+_SAMPLER: Final = ("Sampler", "Schedule type")
 _MAX_MODEL_NAME: Final = 200
 _NUMBERS: Final[Mapping[str, tuple[str, Callable[[str], int | float]]]] = {
     "Steps": ("steps", int),
@@ -72,6 +73,8 @@ class Infotext:
     ignored: tuple[UserError, ...] = ()
     inversions: Mapping[str, str] = field(default_factory=dict)
     vae_hash: str = ""
+    sampler: str = ""
+    """As the text names it, whether it is there or not."""
 
     def over(self, base: GenerateRequest) -> GenerateRequest:
         """`base` with what was found put over it."""
@@ -85,16 +88,13 @@ def format_infotext(
 
     Where A1111's format cannot hold the prompts (a line in them looks like a field, or has spaces at its ends), two
     fields more keep them exactly. LoRA stand behind the prompt, as they do there. `files` are fields of the files that
-    it was drawn with, beside the model.
+    it was drawn with, beside the model. The sampler of an extension stands there by its whole name.
     """
     drawn = with_tags(request.prompt, request.loras)
     plain = "\n".join(
         part for part in (drawn, f"{_NEGATIVE} {request.negative_prompt}" if request.negative_prompt else "") if part
     )
-    sampler = find_sampler(request.sampler)
-    fields: dict[str, object] = {"Steps": request.steps, "Sampler": sampler.method}
-    if sampler.schedule is not None:
-        fields["Schedule type"] = sampler.schedule
+    fields: dict[str, object] = {"Steps": request.steps, **_sampler_fields(request.sampler)}
     if request.guidance_scale is not None:
         fields["CFG scale"] = _shortest(request.guidance_scale)
     fields |= {
@@ -116,8 +116,8 @@ def format_infotext(
     return f"{plain}\n{_format_fields(fields)}"
 
 
-def parse_infotext(text: str, limits: GenerateLimits | None = None) -> Infotext:
-    """Read infotext of ours or of A1111; values outside `limits` are ignored, and said to be.
+def parse_infotext(text: str, limits: GenerateLimits | None = None, samplers: Samplers = SHIPPED_SAMPLERS) -> Infotext:
+    """Read infotext of ours or of A1111; what is outside `limits` or not in `samplers` is ignored, and said to be.
 
     Raises UserError when the text is too long to be infotext or holds neither a prompt nor a field.
     """
@@ -131,12 +131,22 @@ def parse_infotext(text: str, limits: GenerateLimits | None = None) -> Infotext:
     limits = limits or GenerateLimits()
     found: dict[str, Any] = {}
     ignored: list[UserError] = []
-    for read in _readings(prompt, negative_prompt, fields):
+    sampler = " ".join(fields[name] for name in _SAMPLER if name in fields)
+    for read in _readings(prompt, negative_prompt, fields, samplers):
         try:
             found |= _checked(read(), limits)
         except UserError as error:
             ignored.append(error)
-    return Infotext(found, tuple(ignored), inversions, vae_hash)
+    return Infotext(found, tuple(ignored), inversions, vae_hash, _shortened(sampler))
+
+
+def request_from_infotext(text: str) -> GenerateRequest:
+    """What a picture of ours was drawn from; its sampler by the name it had, whichever extension has brought it along.
+
+    Raises UserError as `parse_infotext` does.
+    """
+    found = parse_infotext(text)
+    return found.over(GenerateRequest(prompt="", sampler=found.sampler))
 
 
 def read_infotext(source: str | Path | IO[bytes] | Image.Image) -> str:
@@ -168,6 +178,14 @@ def _infotext_of(image: Image.Image) -> str:
         if key in image.info:
             raise UserError("error.infotext_of_another_tool", tool=tool)
     raise UserError("error.infotext_missing")
+
+
+def _sampler_fields(name: str) -> dict[str, object]:
+    sampler = SHIPPED_SAMPLERS.table.get(name)
+    if sampler is None:
+        return {"Sampler": name}
+    values = (sampler.method, sampler.schedule)
+    return {field: value for field, value in zip(_SAMPLER, values, strict=True) if value is not None}
 
 
 def _format_fields(fields: Mapping[str, object]) -> str:
@@ -210,15 +228,17 @@ def _split(text: str) -> tuple[str, str, dict[str, str]]:
     return "\n".join(prompt), "\n".join(negative), fields
 
 
-def _readings(prompt: str, negative_prompt: str, fields: dict[str, str]) -> Iterator[Callable[[], dict[str, Any]]]:
+def _readings(
+    prompt: str, negative_prompt: str, fields: dict[str, str], samplers: Samplers
+) -> Iterator[Callable[[], dict[str, Any]]]:
     """One reading a field, so that a bad value spoils only itself."""
     prompt = fields.pop(_EXACT_PROMPT, prompt)
     negative_prompt = fields.pop(_EXACT_NEGATIVE, negative_prompt)
     yield lambda: {"prompt": prompt}
     yield lambda: {"negative_prompt": negative_prompt}
-    schedule = fields.pop("Schedule type", None)
-    if (method := fields.pop("Sampler", None)) is not None:
-        yield partial(_read_sampler, method, schedule)
+    method, schedule = (fields.pop(name, None) for name in _SAMPLER)
+    if method is not None:
+        yield partial(_read_sampler, samplers, method, schedule)
     fields.pop("Version", None)
     yield from (partial(_read_field, name, value) for name, value in fields.items())
 
@@ -248,8 +268,8 @@ def _number(name: str, value: str, kind: Callable[[str], int | float]) -> int | 
         raise UserError("infotext.bad_value", name=name, value=_shortened(value)) from error
 
 
-def _read_sampler(method: str, schedule: str | None) -> dict[str, Any]:
-    name = sampler_from_infotext(method, schedule)
+def _read_sampler(samplers: Samplers, method: str, schedule: str | None) -> dict[str, Any]:
+    name = samplers.from_infotext(method, schedule)
     if name is None:
         wanted = method if schedule is None else f"{method} {schedule}"
         raise UserError("infotext.unknown_sampler", name=_shortened(wanted))

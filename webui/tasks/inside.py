@@ -126,7 +126,7 @@ def record_run(studio: Studio, request: TraceRequest, context: JobContext) -> Re
         recorder = Recorder(
             all_heads=request.all_heads, model_title=entry.title, latent_rgb=preview_map, lexicon=lexicon
         )
-        generate(pipe, asked, on_step=show, cancel=context.cancelled, recorder=recorder)
+        generate(pipe, asked, on_step=show, cancel=context.cancelled, recorder=recorder, samplers=studio.samplers)
         return recorder.traces
 
     traces = studio.manager.run(
@@ -166,7 +166,9 @@ def leave_out_word(studio: Studio, request: AblationRequest, context: JobContext
         def tell(view: StepView) -> None:
             context.progress(view.step, view.total, "phase.without_word")
 
-        return ablate_word(pipe, request.trace, request.word, on_step=tell, cancel=context.cancelled)
+        return ablate_word(
+            pipe, request.trace, request.word, on_step=tell, cancel=context.cancelled, samplers=studio.samplers
+        )
 
     key = studio.catalog.find(asked.model, TXT2IMG).key()
     ablation = studio.manager.run(

@@ -231,7 +231,7 @@ def interpolate_seeds(
         start, end = initial_noise(pipe, request), initial_noise(pipe, replace(request, seed=other_seed))
 
         def draw(noise: np.ndarray) -> np.ndarray:
-            return draw_from_noise(pipe, request, noise, lambda _done, _total: context.check())
+            return draw_from_noise(pipe, request, noise, lambda _done, _total: context.check(), studio.samplers)
 
         return _between(start, end, frames, draw, context)
 
@@ -264,7 +264,7 @@ def walk(
             start = replace(stops[0], prompt=stops[leg].prompt, seed=stops[leg].seed)
             end = replace(stops[0], prompt=stops[leg + 1].prompt, seed=stops[leg + 1].seed)
             hear = _part_listener(context, number, frames)
-            on_frame(draw_between(pipe, start, end, places[number] - leg, hear))
+            on_frame(draw_between(pipe, start, end, places[number] - leg, hear, studio.samplers))
             drawn = number + 1
 
     try:
@@ -303,7 +303,7 @@ def record(studio: Studio, request: GenerateRequest, context: JobContext) -> Rec
         from webui.diffusion.denoise import record_run
 
         chart = studio.previews.of(entry.key(), pipe)
-        run = record_run(pipe, request, _listener(context))
+        run = record_run(pipe, request, _listener(context), studio.samplers)
         return Recording(run, LinearColours(chart.factors, chart.r_squared))
 
     return _with_pipe(studio, entry, cast(int, request.width) * cast(int, request.height), work, context)
@@ -322,7 +322,8 @@ def recording_of_trace(studio: Studio, trace: Trace, context: JobContext) -> Rec
         from webui.diffusion.denoise import run_from_trace
 
         chart = studio.previews.of(entry.key(), pipe)
-        return Recording(run_from_trace(pipe, trace), LinearColours(chart.factors, chart.r_squared), rounded=True)
+        run = run_from_trace(pipe, trace, studio.samplers)
+        return Recording(run, LinearColours(chart.factors, chart.r_squared), rounded=True)
 
     return _with_pipe(studio, entry, 0, work, context)
 
@@ -336,7 +337,7 @@ def resume(
     def work(pipe: StableDiffusionPipeline) -> np.ndarray:
         from webui.diffusion.denoise import resume_run
 
-        return resume_run(pipe, recording.run, call, sample, _listener(context))
+        return resume_run(pipe, recording.run, call, sample, _listener(context), studio.samplers)
 
     return _with_pipe(studio, entry, recording.run.picture[..., 0].size, work, context)
 

@@ -87,7 +87,7 @@ def preview_candidates(studio: Studio, request: PreviewRequest, context: JobCont
         from webui.diffusion.generate import generate
 
         for one in asked[len(pngs) :]:
-            generate(pipe, one, on_step=step, on_pictures=keep, cancel=context.cancelled)
+            generate(pipe, one, on_step=step, on_pictures=keep, cancel=context.cancelled, samplers=studio.samplers)
             context.check()
 
     studio.manager.run(

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, cast
 from webui.diffusion.lora_tags import split_loras
 from webui.diffusion.prompt import TokenCount
 from webui.diffusion.request import GenerateRequest, check_request, check_size, with_fixed_seed
-from webui.diffusion.samplers import check_sampler
 from webui.errors import UserError
 from webui.hooks import BeforeGenerate, ImageSaved, StepDone
 from webui.runtime.catalog import TXT2IMG, ModelKey
@@ -89,7 +88,7 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
     inversions_in(studio, request.prompt, request.negative_prompt)
     vae_file(studio, request)
     entry = studio.catalog.find(request.model, TXT2IMG)
-    check_sampler(request.sampler, entry.title, entry.kind.training)
+    studio.samplers.check(request.sampler, entry.title, entry.kind.training)
     if entry.kind.max_steps is not None and request.steps > entry.kind.max_steps:
         raise UserError("error.steps_out_of_range", value=request.steps, low=1, high=entry.kind.max_steps)
     if entry.kind.embedded_guidance and request.negative_prompt.strip():
@@ -187,6 +186,7 @@ class _Drawing:
             on_step=self._show,
             on_pictures=self._save,
             cancel=self._context.cancelled,
+            samplers=self._studio.samplers,
         )
 
     def _show(self, view: StepView) -> None:
