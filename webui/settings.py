@@ -100,7 +100,8 @@ class Settings(BaseSettings):
     by name holds in both. `index_outputs` puts generated pictures into the search index as they are made. A shared page
     asks for the logins in `auth_file`, else for the one login; `calls_per_minute` is for each visitor (0: no limit);
     `metrics` says whether there is `/metrics`, on this machine alone unless asked for.
-    `safe_mode` starts without any extension.
+    `safe_mode` starts without any extension. `max_waiting_users` may each let one job wait; further ones, up to
+    `max_waiting_jobs_per_user`, are taken while fewer than `max_waiting_jobs` wait in all.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__")
@@ -127,6 +128,7 @@ class Settings(BaseSettings):
     index_outputs: bool = True
     safe_mode: bool = False
     max_waiting_jobs: int = Field(default_factory=lambda data: 16 if _is_remote(data) else 64, ge=1)
+    max_waiting_users: int = Field(default=128, ge=1)
     max_waiting_jobs_per_user: int = Field(default_factory=lambda data: 4 if _is_remote(data) else 64, ge=1)
     metrics: bool = Field(default_factory=lambda data: not _is_remote(data))
     calls_per_minute: int = Field(default_factory=lambda data: 600 if _is_remote(data) else 0, ge=0)

@@ -62,7 +62,11 @@ def open_studio(settings: Settings) -> Studio:
     budget = settings.memory_budget_gb
     hooks = Hooks()
     gallery = Gallery(settings.outputs_dir)
-    jobs = JobQueue(max_waiting=settings.max_waiting_jobs, max_waiting_per_owner=settings.max_waiting_jobs_per_user)
+    jobs = JobQueue(
+        max_waiting=settings.max_waiting_jobs,
+        max_waiting_per_user=settings.max_waiting_jobs_per_user,
+        max_waiting_users=settings.max_waiting_users,
+    )
 
     def loaded(key: ModelKey, seconds: float) -> None:
         jobs.serve_on(manager.accelerators())  # which are not known before a model library is there

@@ -14,6 +14,7 @@ import pytest
 from webui.errors import UserError
 from webui.runtime.jobs import (
     FINISHED_JOBS_KEPT,
+    PLACE_SECONDS,
     Job,
     JobCancelled,
     JobContext,
@@ -226,21 +227,101 @@ def test_the_order_foretold_is_the_order_kept_when_a_newcomer_arrives(queue: Job
     assert log.index("bob") == 1
 
 
-def test_a_full_queue_refuses_with_numbers() -> None:
-    queue = JobQueue(max_waiting=3, max_waiting_per_owner=2)
-    gate = occupy(queue, "dan")
-    submit = lambda owner: queue.submit(lambda context: None, owner=owner, kind="test")  # noqa: E731
-    submit("ann")
-    submit("ann")
-    with pytest.raises(UserError) as refusal:
-        submit("ann")
-    assert (refusal.value.key, refusal.value.values) == ("error.queue_full_for_owner", {"waiting": 2, "limit": 2})
-    submit("bob")
-    with pytest.raises(UserError) as refusal:
-        submit("cho")
-    assert (refusal.value.key, refusal.value.values) == ("error.queue_full", {"waiting": 3, "limit": 3})
+def test_a_user_has_no_more_turns_with_more_pages(queue: JobQueue) -> None:
+    gate, log = occupy(queue), []
+    owners = ["ann/1", "ann/2", "ann/3", "bob/1", "/4", "/5"]  # without a login every page is somebody
+    jobs = [queue.submit(noting(log, owner), owner=owner, kind="test") for owner in owners]
     gate.may_go_on.set()
-    queue.close(PATIENCE)
+    for job in jobs:
+        job.result(PATIENCE)
+    assert log == ["ann/1", "bob/1", "/4", "/5", "ann/2", "ann/3"]
+
+
+class Line:
+    """A queue whose worker is busy, and the time, which stands still unless it is moved."""
+
+    def __init__(self, **limits: int) -> None:
+        self.now = 0.0
+        self.queue = JobQueue(**limits, clock=lambda: self.now)
+        self.gate = occupy(self.queue, "somebody")
+        self.started: list[str] = []
+
+    def ask(self, owner: str) -> Job[str]:
+        return self.queue.submit(noting(self.started, owner), owner=owner, kind="test")
+
+    def refused(self, owner: str) -> tuple[str, object]:
+        """Why, and the number in line of one who is to come back."""
+        with pytest.raises(UserError) as refusal:
+            self.ask(owner)
+        return refusal.value.key.removeprefix("error."), refusal.value.values.get("place")
+
+    def begin(self, job: Job[str]) -> None:
+        """Let everything run until that job is over, and keep the worker busy again."""
+        self.gate.may_go_on.set()
+        job.result(PATIENCE)
+        self.gate = Gate()
+        self.queue.submit(self.gate, owner="somebody", kind="test")
+        assert self.gate.begun.wait(PATIENCE)
+
+    def close(self) -> None:
+        self.gate.may_go_on.set()
+        self.queue.close(PATIENCE)
+
+
+def test_everybody_may_let_one_job_wait_before_anybody_a_second() -> None:
+    line = Line(max_waiting=3, max_waiting_per_user=2)
+    line.ask("ann/1")
+    line.ask("ann/2")
+    assert line.refused("ann/1") == ("queue_full_for_owner", None)
+    line.ask("bob")
+    assert line.refused("bob") == ("queue_full_for_more", None)
+    cho = line.ask("cho")
+    assert cho.position == 3
+    line.begin(cho)
+    assert line.started[:3] == ["ann/1", "bob", "cho"]
+    line.close()
+
+
+def test_whoever_is_refused_keeps_the_place_in_line() -> None:
+    line = Line(max_waiting_users=2)
+    ann = line.ask("ann")
+    line.ask("bob")
+    assert [line.refused(who) for who in ("cho", "dan", "cho")] == [
+        ("queue_full", 1), ("queue_full", 2), ("queue_full", 1),
+    ]  # fmt: skip
+    assert line.refused("bob") == ("queue_full_for_more", None), "no second while others wait for a first"
+    line.queue.cancel(ann.id, "ann")
+    assert line.refused("dan") == ("queue_full", 2), "there is room for one, and that is kept for the first"
+    cho = line.ask("cho")
+    line.now += PLACE_SECONDS + 1
+    assert line.refused("eve") == ("queue_full", 1), "dan has not come back in time"
+    line.begin(cho)
+    assert line.started == ["bob", "cho"]
+    line.close()
+
+
+def test_an_idle_worker_waits_for_nobody_who_may_come_back() -> None:
+    line = Line(max_waiting_users=1)
+    bob = line.ask("bob")
+    assert line.refused("ann") == ("queue_full", 1)
+    line.gate.may_go_on.set()
+    bob.result(PATIENCE)
+    line.queue.submit(lambda context: None, owner="cho", kind="test").result(PATIENCE)
+    line.close()
+
+
+def test_a_page_that_is_loaded_again_comes_back_to_its_place() -> None:
+    line = Line()
+    for owner in ("ann/old page", "bob", "cho"):
+        line.ask(owner)
+    line.queue.cancel_owner("ann/old page")
+    again = line.ask("ann/new page")
+    assert again.position == 1
+    line.queue.cancel_owner("ann/new page")
+    line.now += PLACE_SECONDS + 1
+    late = line.ask("ann/new page")
+    assert late.position == 3
+    line.close()
 
 
 def test_room_comes_back_when_a_waiting_job_is_cancelled() -> None:

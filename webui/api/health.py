@@ -67,7 +67,9 @@ class StudioCollector(Collector):
             jobs.add_metric((kind, state), count)
         yield jobs
         yield GaugeMetricFamily(
-            "diffuscope_waiting_jobs_limit", "Jobs that may wait.", studio.settings.max_waiting_jobs
+            "diffuscope_waiting_jobs_limit",
+            "Waiting jobs at which nobody may add a second.",
+            studio.settings.max_waiting_jobs,
         )
         models = studio.manager.status()
         yield GaugeMetricFamily("diffuscope_loaded_models", "Models in memory.", len(models))

@@ -64,8 +64,11 @@ _STATUS: Final[Mapping[str, int]] = {
     "error.no_recording": 404,
     "error.body_too_large": 413,
     "error.queue_full": 429,
+    "error.queue_full_for_more": 429,
     "error.queue_full_for_owner": 429,
 }
+_RETRY_SECONDS: Final = "5"
+"""Well within the time that the queue keeps a place."""
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -256,7 +259,8 @@ class RestApi:
 
     def _refusal(self, request: Request, error: UserError) -> Response:
         status = _STATUS.get(error.key, 400)
-        return JSONResponse({"error": self._sentence(request, error)}, status)
+        headers = {"Retry-After": _RETRY_SECONDS} if status == 429 else None
+        return JSONResponse({"error": self._sentence(request, error)}, status, headers)
 
     def _sentence(self, request: Request, error: UserError) -> dict[str, str]:
         language = accepted_language(request.headers.get("accept-language", ""), self.studio.settings.language or "en")

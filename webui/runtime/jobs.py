@@ -1,4 +1,4 @@
-"""The queue of work that users start: one worker thread a device, fair between owners, stopped only from within.
+"""The queue of work that users start: one worker thread a device, fair between users, stopped only from within.
 
 Gradio's own queue frees its slot when a user cancels while the thread still computes; here a device is free only when
 the work on it has really returned.
@@ -6,11 +6,13 @@ the work on it has really returned.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from webui.errors import UserError
@@ -45,8 +47,26 @@ FINISHED_JOBS_KEPT: Final = 64
 """Ended jobs that `JobQueue.get` still finds; the oldest are forgotten first."""
 
 
+PLACE_SECONDS: Final = 60.0
+"""How long a place in line is kept for somebody who was refused, or whose waiting job was cancelled."""
+
+_MAX_PLACES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in line somebody stood who has no waiting job any more, or not yet; the lower `turn` is served first.
+
+    For one who was `refused`, room is kept until the time `until`.
+    """
+
+    turn: int
+    until: float
+    refused: bool
+
+
 class _Lane:
-    """One device: the job that runs there and those that wait, by owner. The queue's lock guards it.
+    """One device: the job that runs there and those that wait, by user. The queue's lock guards it.
 
     `accelerator` is the one that its jobs compute on, None while there is only one lane.
     """
@@ -56,58 +76,72 @@ class _Lane:
         self.accelerator = accelerator
         self.thread_id = 0
         self.running: Job[Any] | None = None
-        self.waiting: OrderedDict[str, deque[Job[Any]]] = OrderedDict()
+        self.waiting: dict[str, deque[Job[Any]]] = {}
+        self.turns: dict[str, int] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self.waiting.values())) + (self.running is not None)
 
-    def add(self, job: Job[Any]) -> None:
-        self.waiting.setdefault(job.owner, deque()).append(job)
+    def add(self, job: Job[Any], turn: int) -> None:
+        """Let the job wait; `turn` is its user's place in line, if they have none yet."""
+        user = user_of(job.owner)
+        self.turns.setdefault(user, turn)
+        self.waiting.setdefault(user, deque()).append(job)
 
-    def take_next(self) -> Job[Any]:
-        """The next job of the owner whose turn it is; that owner goes to the end of the line."""
-        owner, jobs = self.waiting.popitem(last=False)
-        job = jobs.popleft()
-        if jobs:
-            self.waiting[owner] = jobs
+    def take_next(self, turn: int) -> Job[Any]:
+        """The next job of the user whose turn it is; with more jobs, that user's place is now `turn`."""
+        user = min(self.waiting, key=self.turns.__getitem__)
+        job = self.waiting[user].popleft()
+        self.turns[user] = turn
+        self._leave_if_done(user)
         self.running = job
         return job
 
     def remove(self, job: Job[Any]) -> bool:
-        jobs = self.waiting.get(job.owner)
-        if jobs is None or job not in jobs:
+        """Take the job out of the line; False when it is not there."""
+        user = user_of(job.owner)
+        if job not in self.waiting.get(user, ()):
             return False
-        jobs.remove(job)
-        if not jobs:
-            del self.waiting[job.owner]
+        self.waiting[user].remove(job)
+        self._leave_if_done(user)
         return True
 
     def start_order(self) -> Iterator[Job[Any]]:
         """The waiting jobs in the order in which they would start."""
-        turns = [deque(jobs) for jobs in self.waiting.values()]
+        turns = [deque(self.waiting[user]) for user in sorted(self.waiting, key=self.turns.__getitem__)]
         while turns:
             for jobs in turns:
                 yield jobs.popleft()
             turns = [jobs for jobs in turns if jobs]
 
+    def _leave_if_done(self, user: str) -> None:
+        if not self.waiting[user]:
+            del self.waiting[user], self.turns[user]
+
 
 class JobQueue:
-    """Runs jobs, one at a time a device, owners taking turns.
+    """Runs jobs, one at a time a device, users taking turns; "user/page" owns the jobs of one of the user's pages.
 
-    `max_waiting` and `max_waiting_per_owner` bound the jobs that wait; more are refused with UserError.
-    `clock` gives seconds, for the estimate of the time left.
+    Everybody may let one job wait, `max_waiting_users` of them at a time. Further jobs of somebody who waits already
+    are taken only while fewer than `max_waiting` wait in all and `max_waiting_per_user` of theirs. More are refused
+    with UserError; a user who has none waiting keeps the place in line for a while, before all who come later.
+    `clock` gives seconds.
     """
 
     def __init__(
         self,
         devices: tuple[str, ...] = ("cpu",),
         max_waiting: int = 32,
-        max_waiting_per_owner: int = 8,
+        max_waiting_per_user: int = 8,
+        max_waiting_users: int = 128,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_waiting = max_waiting
-        self._max_waiting_per_owner = max_waiting_per_owner
+        self._max_waiting_per_user = max_waiting_per_user
+        self._max_waiting_users = max_waiting_users
         self._clock = clock
+        self._turns = itertools.count()
+        self._places: OrderedDict[str, _Place] = OrderedDict()
         self._lanes = {device: _Lane(device) for device in devices}
         self._jobs: OrderedDict[str, Job[Any]] = OrderedDict()
         self._changed = threading.Condition()
@@ -121,11 +155,11 @@ class JobQueue:
         with self._changed:
             if self._closed:
                 raise UserError("error.shutting_down")
-            self._check_room(owner)
+            turn = self._turn_of(user_of(owner))
             lane = min(self._lanes.values(), key=len) if device is None else self._lanes[device]
             job = Job(work, owner, kind, lane.device)
             self._jobs[job.id] = job
-            lane.add(job)
+            lane.add(job, turn)
             _tell_positions(lane)
             self._changed.notify_all()
             return job
@@ -161,7 +195,7 @@ class JobQueue:
     def waiting(self, *, but: str) -> int:
         """How many jobs of others than the owner `but` wait: work that is in no hurry steps aside for them."""
         with self._changed:
-            return sum(job.owner != but for lane in self._lanes.values() for job in lane.start_order())
+            return sum(job.owner != but for job in self._waiting())
 
     @property
     def working(self) -> bool:
@@ -195,21 +229,57 @@ class JobQueue:
             if thread.is_alive():
                 raise TimeoutError(f"{thread.name} still runs a job after {timeout} s")
 
-    def _check_room(self, owner: str) -> None:
-        waiting = [job for lane in self._lanes.values() for job in lane.start_order()]
-        if len(waiting) >= self._max_waiting:
-            raise UserError("error.queue_full", waiting=len(waiting), limit=self._max_waiting)
-        theirs = sum(_user(job.owner) == _user(owner) for job in waiting)
-        if theirs >= self._max_waiting_per_owner:
-            raise UserError("error.queue_full_for_owner", waiting=theirs, limit=self._max_waiting_per_owner)
+    def _turn_of(self, user: str) -> int:
+        """Where in line a new job of the user comes; raises UserError when there is no room for it."""
+        now, waiting = self._clock(), Counter(user_of(job.owner) for job in self._waiting())
+        self._places = OrderedDict((name, place) for name, place in self._places.items() if place.until > now)
+        refused = {name: place.turn for name, place in self._places.items() if place.refused}
+        if user in waiting:
+            self._check_further(waiting, user, others=bool(refused))
+            return next(self._turns)
+        place = self._places.pop(user, None)
+        turn = next(self._turns) if place is None else place.turn
+        ahead = sum(other < turn for name, other in refused.items() if name != user)
+        running = [lane.running for lane in self._lanes.values()]
+        idle = not waiting and any(job is None or job.state.ended for job in running)
+        if len(waiting) + ahead < self._max_waiting_users or idle:  # nothing stands still for those who may come back
+            return turn
+        self._keep_place(user, _Place(turn, now + PLACE_SECONDS, refused=True))
+        raise UserError(
+            "error.queue_full",
+            waiting=len(waiting),
+            limit=self._max_waiting_users,
+            place=ahead + 1,
+            seconds=f"{PLACE_SECONDS:g}",
+        )
+
+    def _check_further(self, waiting: Counter[str], user: str, *, others: bool) -> None:
+        """Whether somebody who waits already may let one more job wait; not while `others` were refused a first."""
+        if waiting[user] >= self._max_waiting_per_user:
+            limit = self._max_waiting_per_user
+            raise UserError("error.queue_full_for_owner", waiting=waiting[user], limit=limit)
+        if waiting.total() >= self._max_waiting or others:
+            raise UserError("error.queue_full_for_more", waiting=waiting.total(), limit=self._max_waiting)
+
+    def _keep_place(self, user: str, place: _Place) -> None:
+        self._places[user] = place
+        if len(self._places) > _MAX_PLACES:
+            self._places.popitem(last=False)
+
+    def _waiting(self) -> Iterator[Job[Any]]:
+        for lane in self._lanes.values():
+            yield from lane.start_order()
 
     def _cancel(self, jobs: list[Job[Any]]) -> None:
         with self._changed:
             for job in jobs:
                 job.stop()
-                lane = self._lanes[job.device]
+                lane, user = self._lanes[job.device], user_of(job.owner)
+                turn = lane.turns.get(user)
                 if lane.remove(job):
                     job.end_unstarted()
+                    if turn is not None and user not in lane.waiting:  # a page that is loaded again comes back soon
+                        self._keep_place(user, _Place(turn, self._clock() + PLACE_SECONDS, refused=False))
                     _tell_positions(lane)
 
     def _start(self, lane: _Lane) -> None:
@@ -239,7 +309,7 @@ class JobQueue:
             self._changed.wait_for(lambda: lane.waiting or self._closed)
             if self._closed:
                 return False
-            job = lane.take_next()
+            job = lane.take_next(next(self._turns))
             _tell_positions(lane)
         job.run(self._clock)
         return True
@@ -250,8 +320,8 @@ class JobQueue:
             del self._jobs[job_id]
 
 
-def _user(owner: str) -> str:
-    """Who an owner "user/page" is: somebody with ten open pages waits for no more jobs than with one."""
+def user_of(owner: str) -> str:
+    """Who an owner "user/page" is: somebody with ten open pages has no more turns, and waits for no more jobs."""
     return owner.partition("/")[0] or owner
 
 
