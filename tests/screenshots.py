@@ -1,7 +1,7 @@
 """`python -m tests.screenshots OUT_DIR` photographs the page in both languages, both themes, wide and narrow.
 
-To be looked at by a person; the README shows one of them. `tests.screenshots_doors` photographs the login, the shared page
-and the extensions.
+To be looked at by a person; the README shows one of them. `tests.screenshots_doors` photographs the login,
+the shared page and the extensions.
 """
 
 from __future__ import annotations
