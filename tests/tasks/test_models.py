@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,10 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tests.hub_server import Hub, serve_hub
+from tests.tiny_checkpoint import checkpoint_tensors, save_checkpoint, tiny_stable_diffusion
+from webui.cli import run
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP, Catalog
+from webui.runtime.added import AddedPaths
+from webui.runtime.catalog import CLIP, TXT2IMG, Catalog
 from webui.runtime.download import Downloader
 from webui.runtime.downloads import DownloadBoard, DownloadPhase, DownloadStatus
 from webui.runtime.jobs import JobContext
@@ -21,6 +27,10 @@ from webui.runtime.manager import ModelManager
 from webui.settings import Settings
 from webui.studio import Studio, open_studio
 from webui.tasks.models import (
+    add_path,
+    added_paths,
+    forget_path,
+    is_path,
     load_model,
     look_up,
     move_model_to_ram,
@@ -44,7 +54,7 @@ def studio(tmp_path: Path, hub: Hub) -> Iterator[Studio]:
     """A studio whose Hub, cache and models folder are this test's own."""
     cache = tmp_path / "hf" / "hub"
     opened = open_studio(Settings(data_dir=tmp_path))
-    catalog = Catalog(tmp_path / "models", tmp_path / "bundled", cache)
+    catalog = Catalog(tmp_path / "models", tmp_path / "bundled", cache, AddedPaths(tmp_path / "paths.json"))
     board = DownloadBoard(Downloader(cache, os.environ | hub.environment(cache), pause=0.01))
     own = replace(opened, catalog=catalog, manager=ModelManager(catalog.roots), downloads=board)
     yield own
@@ -109,11 +119,67 @@ def test_a_failed_download_keeps_its_reason(studio: Studio, hub: Hub) -> None:
     assert status.error.key == "error.hub_wrong_content"
 
 
-@pytest.mark.parametrize("path", ["/somewhere/model", "~/model", "./model", "C:\\model"])
-def test_a_path_is_told_where_it_belongs(studio: Studio, hub: Hub, path: str) -> None:
-    with pytest.raises(UserError, match="models_path"):
-        look_up(studio, path)
+@pytest.mark.parametrize("path", ["/somewhere/model", "~/model", "./model", "C:\\model", "cat.safetensors"])
+def test_a_path_that_leads_nowhere_is_said_to(studio: Studio, hub: Hub, path: str) -> None:
+    assert is_path(path)
+    assert not is_path("owner/name")
+    with pytest.raises(UserError, match="added_missing"):
+        add_path(studio, path)
     assert not hub.asked
+
+
+def test_a_model_elsewhere_is_used_where_it_is(studio: Studio, tiny_clip_folder: Path, tmp_path: Path) -> None:
+    """A folder and files, until they are taken from the list or are gone; nothing of them is touched."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(tiny_clip_folder, elsewhere / "own-clip")
+    save_file({"emb_params": torch.ones(2, 8)}, elsewhere / "soft.safetensors")
+    save_checkpoint(elsewhere / "dreams.safetensors", checkpoint_tensors(tiny_stable_diffusion(1), 1))
+    before = sorted(elsewhere.rglob("*"))
+    for name in ("own-clip", "soft.safetensors", "dreams.safetensors"):
+        assert add_path(studio, f" {elsewhere / name} ") == name.removesuffix(".safetensors")
+        assert add_path(studio, str(elsewhere / name)) == name.removesuffix(".safetensors")  # once
+    assert len(added_paths(studio.catalog).paths()) == 3
+    for name, task in {"own-clip": CLIP, "dreams": TXT2IMG}.items():
+        entry = load_model(studio, name, task, context())
+        assert (entry.added, entry.source.parent) == (True, elsewhere)
+    assert [file.name for file in studio.catalog.extras(wait=True)] == ["soft"]
+    shutil.rmtree(elsewhere / "own-clip")
+    with pytest.raises(UserError, match="added_gone"):
+        studio.catalog.find("own-clip", TXT2IMG)
+    for path in added_paths(studio.catalog).paths():
+        forget_path(studio, str(path))
+    assert studio.catalog.entries(wait=True) == ()
+    assert studio.catalog.extras(wait=True) == ()
+    assert sorted(elsewhere.rglob("*")) == [path for path in before if "own-clip" not in path.parts]
+
+
+def test_what_is_no_model_is_not_listed(studio: Studio, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "old.ckpt").write_bytes(b"\x80\x02}q\x00.")
+    (tmp_path / "letter.txt").write_text("dear")
+    save_file({"weight": torch.ones(2, 3, 4)}, tmp_path / "other.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(b"12345")
+    for name, key in {
+        "empty": "error.added_no_model",
+        "old.ckpt": "error.weights_pickle",
+        "letter.txt": "error.added_no_model",
+        "other.safetensors": "error.weights_unknown",
+        "cut.safetensors": "error.model_file_broken",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            add_path(studio, str(tmp_path / name))
+        assert caught.value.key == key, name
+    assert added_paths(studio.catalog).paths() == ()
+
+
+def test_the_command_line_adds_and_forgets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "soft.safetensors"
+    save_file({"emb_params": torch.ones(2, 8)}, file)
+    own = ["--data-dir", str(tmp_path / "data")]
+    assert run(["models", "add", str(file), *own]) == 0
+    assert "soft" in capsys.readouterr().out
+    assert run(["models", "forget", str(file), *own]) == 0
+    assert run(["models", "forget", str(file), *own]) == 2
 
 
 def test_remote_mode_refuses_all_of_it(studio: Studio, hub: Hub) -> None:

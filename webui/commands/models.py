@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from webui.commands.command import CONTEXT, EXIT_INTERRUPTED, command, declare, global_flags
+from webui.errors import UserError
 from webui.i18n import Translator
 from webui.settings import Settings, load_settings
 
@@ -37,6 +39,7 @@ def add_models(app: typer.Typer, say: Translator) -> None:
     _add_show(group, say)
     _add_pull(group, say)
     _add_rm(group, say)
+    _add_paths(group, say)
     app.add_typer(group, name="models")
 
 
@@ -57,7 +60,6 @@ def _add_show(group: typer.Typer, say: Translator) -> None:
         model: str = typer.Argument(metavar="ID", help=say.text("cli.models.id")),
         as_json: bool = _json_flag(say),
     ) -> None:
-        from webui.errors import UserError
         from webui.runtime.catalog import open_catalog
         from webui.runtime.known import known_models
         from webui.terminal import describe_file, describe_model, file_as_json, model_as_json
@@ -145,6 +147,25 @@ def _add_rm(group: typer.Typer, say: Translator) -> None:
             remove(found)
             typer.echo(say.text("cli.models.rm_done", folder=found.folder, size=size))
         return 0
+
+
+def _add_paths(group: typer.Typer, say: Translator) -> None:
+    @command(group, say, "cli.models.add")
+    def add(settings: Settings, path: str = typer.Argument(metavar="PATH", help=say.text("cli.models.path"))) -> None:
+        from webui.runtime.catalog import open_catalog
+        from webui.tasks.models import name_path
+
+        typer.echo(say.text("models.added", id=name_path(open_catalog(settings), path)))
+
+    @command(group, say, "cli.models.forget")
+    def forget(settings: Settings, path: Path = typer.Argument(help=say.text("cli.models.path"))) -> None:
+        from webui.runtime.catalog import open_catalog
+        from webui.tasks.models import added_paths
+
+        added = added_paths(open_catalog(settings))
+        if path.expanduser().absolute() not in added.paths():
+            raise UserError("error.added_missing", path=str(path))
+        added.forget(path.expanduser().absolute())
 
 
 def _list(settings: Settings, say: Translator, as_json: bool) -> None:

@@ -22,6 +22,9 @@ from webui.runtime.memory import process_bytes
 from webui.studio import Studio
 from webui.tasks.models import (
     LOAD,
+    add_path,
+    forget_path,
+    is_path,
     load_model,
     look_up,
     move_model_to_ram,
@@ -31,7 +34,14 @@ from webui.tasks.models import (
 )
 from webui.views.job import render_job
 from webui.views.models import TASK_WORDS, task_words
-from webui.views.models_page import render_downloads, render_loaded, render_memory, render_models, render_plan
+from webui.views.models_page import (
+    render_added,
+    render_downloads,
+    render_loaded,
+    render_memory,
+    render_models,
+    render_plan,
+)
 
 _BUTTONS_JS: Final = """
 element.addEventListener("click", (event) => {
@@ -59,6 +69,7 @@ class ModelsDesk:
     plan: DownloadPlan | None = None
     problem: UserError | None = None
     asking: str = ""
+    added: str = ""
     task: str = ""
     loading: JobStep[CatalogEntry] = field(default_factory=JobStep)
     shown: Mapping[str, str] = field(default_factory=dict)
@@ -173,9 +184,12 @@ class ModelsPage(Page):
         return self._refresh(request)
 
     def _look(self, typed: str | None, half: bool, request: gr.Request) -> Iterator[Updates]:
-        """Ask the Hub about what was typed."""
+        """Ask the Hub about what was typed, or list what lies at a path."""
         session, wanted = session_of(request), (typed or "").strip()
-        desk = self.desks.change(session, asking=wanted, plan=None, problem=None)
+        if is_path(wanted):
+            yield self._add(wanted, request)
+            return
+        desk = self.desks.change(session, asking=wanted, plan=None, problem=None, added="")
         yield self._looked_up(desk, self.readers.translator(request))
         try:
             plan, problem = look_up(self.studio, wanted, half=half), None
@@ -183,6 +197,15 @@ class ModelsPage(Page):
             plan, problem = None, error
         desk = self.desks.change(session, asking="", plan=plan, problem=problem)
         yield self._looked_up(desk, self.readers.translator(request))
+
+    def _add(self, typed: str, request: gr.Request) -> Updates:
+        session, say = session_of(request), self.readers.translator(request)
+        try:
+            added, problem = add_path(self.studio, typed), None
+        except UserError as error:
+            added, problem = "", error
+        desk = self.desks.change(session, plan=None, problem=problem, asking="", added=added)
+        return merged(self._looked_up(desk, say), self._news(session, say))
 
     def _download(self, request: gr.Request) -> Updates:
         """Start the download of what was looked up."""
@@ -219,6 +242,8 @@ class ModelsPage(Page):
                 stop_download(self.studio, model)
             elif action == "unload":
                 unload_model(self.studio, loaded)
+            elif action == "forget":
+                forget_path(self.studio, model)
             elif action == "ram":
                 move_model_to_ram(self.studio, loaded)
         except UserError as error:
@@ -251,7 +276,7 @@ class ModelsPage(Page):
     def _looked_up(self, desk: ModelsDesk, say: Translator) -> Updates:
         ready = desk.plan is not None and desk.problem is None
         return {
-            self.parts.plan: render_plan(desk.plan, desk.problem, desk.asking, say),
+            self.parts.plan: render_added(desk.added, say) or render_plan(desk.plan, desk.problem, desk.asking, say),
             self.parts.download: gr.update(visible=ready),
         }
 

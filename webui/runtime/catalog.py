@@ -7,13 +7,14 @@ broken is listed with its problem rather than hidden.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from webui.errors import UserError
 from webui.runtime import safety
+from webui.runtime.added import FILE_NAME, AddedPaths, Roots
 from webui.runtime.checkpoint_family import CheckpointFamily, FileKind
 from webui.runtime.folders import card_licence, folders_in, measure
 from webui.runtime.hub_cache import cached_models, hub_cache_dir, name_of
@@ -86,8 +87,8 @@ class CatalogEntry:
     at, and every size must be a multiple of `size_multiple` (the VAE's factor); all three are 0 for other tasks.
     `guidance_scale` is what it draws best with. `problem` says why the model cannot be used; None for a good one.
     `languages` are the prompt languages its card names, empty when it names none. `hub` is True for what lies in the
-    Hugging Face cache. `family` is told for single-file checkpoints, whose `source` is the file. `kind` is what
-    a txt2img model is made of and can do.
+    Hugging Face cache, `added` for what was named by its path. `family` is told for single-file checkpoints, whose
+    `source` is the file. `kind` is what a txt2img model is made of and can do.
     """
 
     id: str
@@ -106,6 +107,7 @@ class CatalogEntry:
     parameters: int | None = None
     problem: UserError | None = None
     hub: bool = False
+    added: bool = False
     family: CheckpointFamily | None = None
     kind: PipelineKind = STABLE_DIFFUSION
 
@@ -123,18 +125,22 @@ class Catalog:
     `files` are the single files in `models_dir`; where there are many, those not examined yet come with a later look.
     """
 
-    def __init__(self, models_dir: Path, bundled_dir: Path, hub_dir: Path | None = None) -> None:
+    def __init__(
+        self, models_dir: Path, bundled_dir: Path, hub_dir: Path | None = None, added: AddedPaths | None = None
+    ) -> None:
         self._models_dir = models_dir
         self._bundled_dir = bundled_dir
         self._hub_dir = hub_dir
-        self.files = WeightFiles(models_dir)
+        self.added = added
+        self.files = WeightFiles(models_dir, added)
         self._known: dict[_Listing, CatalogEntry] = {}
         self._lock = threading.Lock()
 
     @property
-    def roots(self) -> tuple[Path, ...]:
-        """The folders that models may lie in."""
-        return (self._models_dir, self._bundled_dir, *([self._hub_dir] if self._hub_dir else []))
+    def roots(self) -> Sequence[Path]:
+        """The folders that models may lie in, and what was added by its path, as it is at each look."""
+        fixed = (self._models_dir, self._bundled_dir, *([self._hub_dir] if self._hub_dir else []))
+        return fixed if self.added is None else Roots(fixed, self.added)
 
     def entries(self, task: str | None = None, *, wait: bool = False) -> tuple[CatalogEntry, ...]:
         """All models, or those of one task: the bundled ones first, then the user's by name, then single files.
@@ -187,9 +193,23 @@ class Catalog:
                     yield from self._suite_entries(folder, root)
                 elif root == self._models_dir:
                     yield from self._folder_entries(folder, root)
+        for path in self.added.paths() if self.added is not None else ():
+            if path.is_dir() or not path.exists():
+                yield self._added_entry(path)
         yield from map(_file_entry, self._checkpoints(wait=wait))
         if self._hub_dir is not None:
             yield from self._hub_entries(self._hub_dir)
+
+    def _added_entry(self, path: Path) -> CatalogEntry:
+        """The model in a folder that was named by its path, or that it is gone."""
+        task = task_of_folder(path)
+        if task is not None:
+            listing = _Listing(path.name, task, path.name, path, path, card_licence(path))
+            return replace(self._described(listing), added=True)
+        return CatalogEntry(
+            id=path.name, task=TXT2IMG, title=path.name, source=path, revision="", licence="", size_bytes=0,
+            bundled=False, added=True, problem=UserError("error.added_gone", path=str(path)),
+        )  # fmt: skip
 
     def _checkpoints(self, *, wait: bool) -> Iterator[WeightFile]:
         """Checkpoints in one file, and what lies where one belongs and is none."""
@@ -202,7 +222,7 @@ class Catalog:
         A repository of which only the configuration has been looked at is no model yet, and is left out.
         """
         for cached in cached_models(cache):
-            task = _task_of(cached.folder) if cached.folder is not None else None
+            task = task_of_folder(cached.folder) if cached.folder is not None else None
             if cached.folder is not None and task is not None:
                 licence = card_licence(cached.folder)
                 listing = _Listing(cached.repo, task, cached.repo, cached.folder, cache, licence, hub=True)
@@ -214,8 +234,8 @@ class Catalog:
 
     def _folder_entries(self, folder: Path, root: Path) -> Iterator[CatalogEntry]:
         """The model in `folder`, or, where it holds none, those one level down ("CompVis/stable-diffusion-v1-4")."""
-        for candidate in (folder,) if _task_of(folder) else folders_in(folder):
-            task = _task_of(candidate)
+        for candidate in (folder,) if task_of_folder(folder) else folders_in(folder):
+            task = task_of_folder(candidate)
             if task is not None:
                 name = candidate.relative_to(root).as_posix()
                 yield self._described(_Listing(name, task, name, candidate, root, card_licence(candidate)))
@@ -268,7 +288,8 @@ def task_of_type(model_type: str) -> str | None:
 
 def open_catalog(settings: Settings) -> Catalog:
     """The catalog of this machine under `settings`."""
-    return Catalog(settings.models_dir, bundled_models_dir(), hub_cache_dir())
+    added = AddedPaths(settings.data_dir / FILE_NAME)
+    return Catalog(settings.models_dir, bundled_models_dir(), hub_cache_dir(), added)
 
 
 def _describe(listing: _Listing, size: int, revision: str) -> CatalogEntry:
@@ -323,6 +344,7 @@ def _file_entry(file: WeightFile) -> CatalogEntry:
         guidance_scale=kind.guidance_scale,
         problem=file.problem,
         family=file.family,
+        added=file.added,
         kind=kind,
     )
 
@@ -348,7 +370,7 @@ def _picture_size(folder: Path, kind: PipelineKind) -> tuple[int, int, int]:
     return width * factor, height * factor, factor * kind.patch
 
 
-def _task_of(folder: Path) -> str | None:
+def task_of_folder(folder: Path) -> str | None:
     """What the model in `folder` is for, judged by its configuration file; None when it holds no model known here."""
     if (folder / "model_index.json").is_file():
         return TXT2IMG

@@ -72,7 +72,7 @@ class ModelManager:
         on_loaded: Callable[[ModelKey, float], None] | None = None,
         device_here: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self._roots = tuple(roots)
+        self._roots = roots
         self._hardware = hardware or LocalHardware()
         self._families = families
         self._construction = construction or ConstructionLock()

@@ -18,6 +18,7 @@ from typing import Final
 
 from webui.errors import UserError
 from webui.runtime import safety
+from webui.runtime.added import AddedPaths
 from webui.runtime.checkpoint_family import (
     CheckpointFamily,
     Detected,
@@ -58,7 +59,7 @@ class WeightFile:
     """A file of weights. `id` is its path below the models folder without its ending, `name` its bare name.
 
     `revision` changes with the file. `problem` says why it cannot be used. `default_side` (pixels) and `size_multiple`
-    are a checkpoint's, `vectors` a textual inversion's, 0 for others.
+    are a checkpoint's, `vectors` a textual inversion's, 0 for others. `added` files were named by their path.
     """
 
     id: str
@@ -72,6 +73,7 @@ class WeightFile:
     default_side: int = 0
     size_multiple: int = 0
     vectors: int = 0
+    added: bool = False
     problem: UserError | None = None
 
 
@@ -83,13 +85,15 @@ class _Seen:
     size: int
     changed: int
     meant: FileKind
+    added: bool = False
 
 
 class WeightFiles:
-    """The single files below `root`, looked up anew on each call; thread-safe."""
+    """The single files below `root`, and those among `added`, looked up anew on each call; thread-safe."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, added: AddedPaths | None = None) -> None:
         self._root = root
+        self._added = added
         self._known: dict[_Seen, WeightFile] = {}
         self._hashes: dict[tuple[Path, str], str] = {}
         self._lock = threading.Lock()
@@ -97,7 +101,7 @@ class WeightFiles:
 
     def found(self, *, wait: bool = False) -> tuple[WeightFile, ...]:
         """What is known of the files that lie there now, by id; `wait` examines all of them first."""
-        listed = sorted(_listed(self._root), key=lambda seen: seen.path)
+        listed = sorted(self._listed(), key=lambda seen: seen.path)
         until = None if wait else time.monotonic() + PATIENCE_SECONDS
         left = self._examine(listed, until)
         if left:
@@ -145,7 +149,14 @@ class WeightFiles:
         with self._lock:
             busy = self._background is not None and self._background.is_alive()
             known = set(self._known)
-        return len([seen for seen in _listed(self._root) if seen not in known]) if busy else 0
+        return len([seen for seen in self._listed() if seen not in known]) if busy else 0
+
+    def _listed(self) -> Iterator[_Seen]:
+        yield from _listed(self._root)
+        for path in self._added.paths() if self._added is not None else ():
+            if path.suffix.lower() == _SAFE and path.is_file():
+                stat = path.stat()
+                yield _Seen(path, stat.st_size, stat.st_mtime_ns, FileKind.CHECKPOINT, added=True)
 
     def _examine(self, listed: Sequence[_Seen], until: float | None) -> list[_Seen]:
         """Read the headers of those that are new until the time is over; returns those that are left."""
@@ -154,7 +165,7 @@ class WeightFiles:
         for number, seen in enumerate(new):
             if until is not None and time.monotonic() > until:
                 return new[number:]
-            examined = _examined(seen, self._root)
+            examined = _examined(seen, seen.path.parent if seen.added else self._root)
             with self._lock:
                 self._known[seen] = examined
         return []
@@ -185,6 +196,7 @@ def _examined(seen: _Seen, root: Path) -> WeightFile:
         kind=seen.meant,
         size_bytes=seen.size,
         revision=f"{seen.size:x}-{seen.changed:x}",
+        added=seen.added,
     )
     if seen.path.suffix.lower() in _PICKLES:
         key = "error.inversion_pickle" if seen.meant is FileKind.EMBEDDING else "error.weights_pickle"

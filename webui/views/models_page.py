@@ -111,6 +111,11 @@ def render_plan(plan: DownloadPlan | None, error: UserError | None, asking: str,
     return element("div", element("p", text(words)), listed, class_="notice", role="status")
 
 
+def render_added(model: str, say: Translator) -> str:
+    """That a model at a path is listed now, by its name; nothing without one."""
+    return element("div", text(say.text("models.added", id=model)), class_="notice", role="status") if model else ""
+
+
 def _local(entry: CatalogEntry, say: Translator) -> str:
     origin = "models.origin.bundled" if entry.bundled else "models.origin.hub" if entry.hub else "models.origin.folder"
     words = say.text(origin) if entry.family is None else say.text("models.file", family=entry.family.value)
@@ -119,13 +124,14 @@ def _local(entry: CatalogEntry, say: Translator) -> str:
         entry.licence.splitlines()[0] if entry.licence else say.text("models.no_licence"),
         str(entry.source),
     ]
+    forget = _button("forget", "models.forget", str(entry.source), say) if entry.added else ""
     if entry.problem is not None:
         state = element("span", text(say.text("models.state.broken")), class_="model-state broken")
         problem = element("p", text(say.error(entry.problem)), class_="model-problem")
-        return _item(entry.title, entry.id, state, lines, problem)
+        return _item(entry.title, entry.id, state, lines, problem + forget)
     state = element("span", text(say.text("models.state.here")), class_="model-state here")
     button = _button("load", "models.load", entry.id, say, task=entry.task)
-    return _item(entry.title, entry.id, state, lines, button)
+    return _item(entry.title, entry.id, state, lines, element("div", button, forget, class_="model-buttons"))
 
 
 def _file(file: WeightFile, say: Translator) -> str:
@@ -134,7 +140,8 @@ def _file(file: WeightFile, say: Translator) -> str:
         state = element("span", text(say.text("models.state.broken")), class_="model-state broken")
         return _item(file.name, "", state, lines, element("p", text(say.error(file.problem)), class_="model-problem"))
     state = element("span", text(say.text("models.state.here")), class_="model-state here")
-    return _item(file.name, "", state, lines, "")
+    forget = _button("forget", "models.forget", str(file.path), say) if file.added else ""
+    return _item(file.name, "", state, lines, forget)
 
 
 def _known(model: KnownModel, say: Translator) -> str:
