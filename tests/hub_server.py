@@ -36,10 +36,14 @@ class Faults:
 
 
 class Hub:
-    """The repositories by name, the faults, and what was asked: (method, path, Range)."""
+    """The repositories by name, the faults, and what was asked: (method, path, Range).
+
+    `sizes` are listed instead of the true ones, for files that nobody will download.
+    """
 
     def __init__(self) -> None:
         self.repos: dict[str, dict[str, bytes]] = {}
+        self.sizes: dict[str, dict[str, int]] = {}
         self.gated: set[str] = set()
         self.faults = Faults()
         self.asked: list[tuple[str, str, str]] = []
@@ -117,7 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RevisionNotFound")
         else:
             files = self.served.repos[repo]
-            siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
+            sizes = {name: len(content) for name, content in files.items()} | self.served.sizes.get(repo, {})
+            siblings = [{"rfilename": name, "size": size} for name, size in sizes.items()]
             body = json.dumps({"id": repo, "sha": COMMIT, "siblings": siblings, "tags": []}).encode()
             self._send(200, body, {"Content-Type": "application/json"})
 
