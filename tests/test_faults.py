@@ -178,3 +178,65 @@ def test_a_clock_that_jumps_overwrites_no_picture(tmp_path: Path) -> None:
     kept = sorted(tmp_path.rglob("*.png"))
     assert sorted(open_picture(path).seed for path in kept) == list(range(8))
     assert len(gallery.recent(100)) == 8
+
+
+CLOCK = """
+import ctypes, datetime, gc, os, time
+real, told = time.time, os.environ["JUMPING_CLOCK"]
+
+def now():
+    with open(told) as file:
+        return real() + 86400 * float(file.read())
+
+methods = gc.get_referents(datetime.datetime.__dict__)[0]
+methods["now"] = classmethod(lambda cls, tz=None: cls.fromtimestamp(now(), tz))
+ctypes.pythonapi.PyType_Modified(ctypes.py_object(datetime.datetime))
+time.time = now
+"""
+"""Python runs it before anything of ours: the process has the clock that the file says, in days from the right one.
+
+The kernel can set other clocks apart for a process (`unshare --time`), but not the time of day.
+"""
+
+
+def test_a_server_whose_clock_jumps_loses_no_picture(place: Path) -> None:
+    shim, clock = place / "shim", place / "clock"
+    shim.mkdir()
+    (shim / "sitecustomize.py").write_text(CLOCK, encoding="utf-8")
+    python_path = os.pathsep.join([str(shim), os.environ.get("PYTHONPATH", "")])
+
+    def start(days: int) -> Served:
+        clock.write_text(str(days))
+        return serve(place, place / "models", PYTHONPATH=python_path, JUMPING_CLOCK=str(clock))
+
+    def jump(days: int) -> None:
+        (place / "next").write_text(str(days))
+        (place / "next").rename(clock)
+
+    served = start(0)
+    try:
+        caller = Caller(served)
+        for seed, days in enumerate((0, 400, -400, -3650, 0)):
+            jump(days)
+            (picture,) = caller.drawn(seed=seed)["pictures"]
+            assert caller.http.get(picture["url"].lstrip("/")).status_code == 200
+        job = caller.ask(seed=100, batch_count=4, steps=10)
+        for days in (30, -30):
+            drawn = len(caller.said(job)["pictures"])
+            jump(days)
+            wait_for(lambda drawn=drawn: len(caller.said(job)["pictures"]) > drawn)
+        wait_for(lambda: caller.said(job)["state"] == "done")
+    finally:
+        served.process.kill()
+        served.process.wait(60)
+    assert len({path.parent.name for path in (place / "outputs").rglob("*.png")}) > 3, "it had another day each time"
+    again = start(-3650)
+    try:
+        assert Caller(again).drawn(seed=5)["state"] == "done"
+        whole = [open_picture(path).seed for path in (place / "outputs").rglob("*.png")]
+        assert sorted(whole) == [0, 1, 2, 3, 4, 5, 100, 101, 102, 103]
+        assert len(Gallery(place / "outputs").recent(100)) == 10
+        assert again.stop() == 0
+    finally:
+        again.process.kill()
+    assert "Traceback" not in "".join([*served.said, *again.said]).replace("extension angry", "")

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -94,12 +95,15 @@ def test_a_taken_port_is_said(studio: Studio) -> None:
     assert refused.value.key == "error.port_taken"
 
 
-def test_a_data_folder_that_cannot_be_written_is_said(studio: Studio, tmp_path: Path) -> None:
+def test_uploads_lie_in_the_data_folder_or_where_nobody_else_can_read(studio: Studio, tmp_path: Path) -> None:
+    with running_server(studio) as server:
+        assert server.cache == studio.settings.data_dir / "cache" / "page"
     (tmp_path / "file").write_text("")
     settings = studio.settings.model_copy(update={"data_dir": tmp_path / "file"})
-    with pytest.raises(UserError) as refused, running_server(dataclasses.replace(studio, settings=settings)):
-        pass
-    assert refused.value.key == "error.folder_not_writable"
+    with running_server(dataclasses.replace(studio, settings=settings)) as server:
+        own = server.cache
+        assert stat.S_IMODE(own.stat().st_mode) == 0o700
+    assert not own.exists()
 
 
 def test_the_page_is_served_without_the_model_libraries(tmp_path: Path) -> None:

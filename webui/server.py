@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,12 +42,16 @@ _MAX_OPEN_RUNS = 200
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A page that is being served. `logins` is what it asks for, None on this machine alone."""
+    """A page that is being served. `logins` is what it asks for, None on this machine alone.
+
+    `cache` is where uploads and served copies lie.
+    """
 
     blocks: gr.Blocks
     url: str
     share: Share
     logins: Logins | None
+    cache: Path
     extensions: Extensions = field(default_factory=Extensions)
 
 
@@ -54,26 +59,26 @@ class RunningServer:
 def running_server(studio: Studio) -> Iterator[RunningServer]:
     """Serve the page from a thread of its own as long as the context lasts.
 
-    Raises UserError when the port is taken or the data folder cannot be written.
+    Raises UserError when the port is taken.
     """
     settings = studio.settings
     head = page_head(settings.language)
-    guard = guard_for(settings, studio.messages, uploads=_cache_folder(settings), pictures=PREFIX, head=head)
-    _use_cache_folder(settings)
-    studio, extensions = load_extensions(studio)
-    share = Share()
-    blocks = build_page(studio, extensions, share)
-    try:
-        _, url, _ = blocks.launch(**_launch_options(studio, guard, head))
-    except OSError as error:
-        raise UserError("error.port_taken", host=settings.host, port=settings.port) from error
-    try:
-        if settings.wants_link:
-            _make_link(share, blocks, settings)
-        yield RunningServer(blocks, url, share, guard.logins, extensions)
-    finally:
-        share.close()
-        blocks.close(verbose=False)
+    with _cache_folder(settings) as cache:
+        guard = guard_for(settings, studio.messages, uploads=cache, pictures=PREFIX, head=head)
+        studio, extensions = load_extensions(studio)
+        share = Share()
+        blocks = build_page(studio, extensions, share)
+        try:
+            _, url, _ = blocks.launch(**_launch_options(studio, guard, head))
+        except OSError as error:
+            raise UserError("error.port_taken", host=settings.host, port=settings.port) from error
+        try:
+            if settings.wants_link:
+                _make_link(share, blocks, settings, cache)
+            yield RunningServer(blocks, url, share, guard.logins, cache, extensions)
+        finally:
+            share.close()
+            blocks.close(verbose=False)
 
 
 def serve(studio: Studio) -> None:
@@ -82,7 +87,7 @@ def serve(studio: Studio) -> None:
     log_plainly()
     with running_server(studio) as server, _told_to_stop() as stop:
         log_plainly()  # the web server has come since, with a log of its own
-        for line in (*_greeting(server, say), *extension_lines(server.extensions, say)):
+        for line in (*_greeting(server, studio.settings, say), *extension_lines(server.extensions, say)):
             print(line, flush=True)  # noqa: T201 - this is what the command says
         stop.wait()
     print(say.text("server.stopped"), flush=True)  # noqa: T201
@@ -123,9 +128,8 @@ def _launch_options(studio: Studio, guard: Guard, head: str) -> dict[str, Any]:
     }
 
 
-def _make_link(share: Share, blocks: gr.Blocks, settings: Settings) -> None:
+def _make_link(share: Share, blocks: gr.Blocks, settings: Settings, folder: Path) -> None:
     """Make the public link; the page goes on without one where that fails, and says why."""
-    folder = settings.data_dir / "cache"
     host, token = str(blocks.server_name), blocks.share_token
     try:
         share.link = open_link(host, blocks.server_port, server=settings.share_server, folder=folder, token=token)
@@ -139,18 +143,25 @@ def _visitor_id(request: Request) -> str | None:
     return None if visitor is None else visitor.id
 
 
-def _cache_folder(settings: Settings) -> Path:
-    return settings.data_dir / "cache" / "page"
+@contextmanager
+def _cache_folder(settings: Settings) -> Iterator[Path]:
+    """Uploads and served copies lie in the data folder, not in a temporary folder that all users share.
 
-
-def _use_cache_folder(settings: Settings) -> None:
-    """Uploads and served copies lie in the data folder, not in a temporary folder that all users share."""
-    folder = _cache_folder(settings)
+    Where the data folder cannot be written, what was saved can still be looked at: then they lie in a folder that
+    nobody else can open, and that goes when the server ends.
+    """
+    folder = settings.data_dir / "cache" / "page"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError("error.folder_not_writable", folder=str(folder)) from error
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:
+        with tempfile.TemporaryDirectory(prefix="diffuscope-", ignore_cleanup_errors=True) as own:
+            os.environ["GRADIO_TEMP_DIR"] = own
+            yield Path(own)
+    else:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        yield folder
 
 
 def _free_port(host: str) -> int:
@@ -180,8 +191,10 @@ def _told_to_stop() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _greeting(server: RunningServer, say: Translator) -> Iterator[str]:
+def _greeting(server: RunningServer, settings: Settings, say: Translator) -> Iterator[str]:
     yield say.text("server.address", url=server.url)
+    if not server.cache.is_relative_to(settings.data_dir):
+        yield say.text("server.read_only", folder=settings.data_dir)
     if server.share.link is not None:
         yield say.text("server.share_address", url=server.share.link.url)
     elif server.share.problem is not None:

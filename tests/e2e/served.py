@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -41,15 +42,18 @@ class Served:
         return self.process.wait(60)
 
 
-def serve(data_dir: Path, models_dir: Path, port: int = 0, *flags: str) -> Served:
-    """Start the command and wait for the line that says where the page is."""
+def serve(
+    data_dir: Path, models_dir: Path, port: int = 0, *flags: str, under: Sequence[str] = (), **environment: str
+) -> Served:
+    """Start the command, as an argument of `under` if that is given, and wait for the line that says where it is."""
     command = [sys.executable, "-m", "webui", "--data-dir", str(data_dir), "--models-dir", str(models_dir)]
     process = subprocess.Popen(
-        [*command, "serve", "--port", str(port), *flags],
+        [*under, *command, "serve", "--port", str(port), *flags],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env=os.environ | environment,
     )
     said: list[str] = []
     assert process.stdout is not None

@@ -6,6 +6,7 @@ Import from here only: the rest of the program may change any day, this changes 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Formatter
@@ -231,8 +232,9 @@ class ExtensionAPI:
 
     @property
     def folder(self) -> Path:
-        """The extension's own folder for files, in the data folder; made when it is first asked for."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """The extension's own folder for files, in the data folder; made when it is first asked for, if it can be."""
+        with suppress(OSError):  # there is nothing to read then, and whoever writes is told why not
+            self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder
 
     def read_settings(self) -> dict[str, Any]:
