@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_rewriters import save_t5
+from webui.cli import run
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.request_values import request_from_values
 from webui.errors import UserError
@@ -27,7 +25,6 @@ from webui.tasks.translate import Translation, translate_first
 from webui.tasks.txt2img import DrawnPictures, draw_pictures, prepare_request
 from webui.views.translation import translation_remarks
 
-ROOT = Path(__file__).resolve().parents[2]
 THAI = "แมว พื้นหลังสีน้ำเงิน"
 ENGLISH = "a cat on a blue background"
 REQUEST = GenerateRequest(THAI, model="tiny", steps=2, seed=7, translate=True)
@@ -134,17 +131,12 @@ def test_loose_values_and_control_marks_are_checked(studio: Studio, context: Job
         prepare_request(studio, replace(REQUEST, original_prompt="a\x00"))
 
 
-def test_the_command_says_what_it_drew_from(folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "webui", "generate", THAI, "--translate", "--model", "tiny", "--steps", "1", "--json"],
-        cwd=folder,
-        env={**os.environ, "DIFFUSCOPE_DATA_DIR": str(folder), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert ENGLISH in done.stderr
-    parameters = json.loads(done.stdout)["parameters"]
+def test_the_command_says_what_it_drew_from(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFUSCOPE_DATA_DIR", str(folder))
+    assert run(["generate", THAI, "--translate", "--model", "tiny", "--steps", "1", "--json"]) == 0
+    said = capsys.readouterr()
+    assert ENGLISH in said.err
+    parameters = json.loads(said.out)["parameters"]
     assert (parameters["prompt"], parameters["original_prompt"]) == (ENGLISH, THAI)
