@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,14 +31,28 @@ def read_only(tmp_path: Path) -> tuple[str, ...]:
     return own_mounts
 
 
-def test_what_was_saved_is_shown_and_what_cannot_be_kept_is_said(
-    tmp_path: Path, read_only: tuple[str, ...], visitors_of: Callable[[Served], Visitors]
-) -> None:
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A picture of an earlier day."""
     infotext = format_infotext(GenerateRequest("a saved cat"), 7, 16, 16)
-    saved = Gallery(tmp_path / "outputs").save(Image.new("RGB", (16, 16), "red"), infotext, 7)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    return Gallery(tmp_path / "outputs").save(Image.new("RGB", (16, 16), "red"), infotext, 7).path
+
+
+@pytest.fixture
+def stuck(tmp_path: Path, saved: Path, read_only: tuple[str, ...]) -> Iterator[Served]:
+    """A server that can read its data folder, with the picture in it, and not write there."""
+    assert saved.is_file()
     served = serve(tmp_path, tmp_path / "models", under=read_only)
-    create = visitors_of(served).visit()
+    yield served
+    served.process.kill()
+    served.process.wait(60)
+
+
+def test_what_was_saved_is_shown_and_what_cannot_be_kept_is_said(
+    tmp_path: Path, saved: Path, stuck: Served, visitors_of: Callable[[Served], Visitors]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    create = visitors_of(stuck).visit()
     create.open_tab("Gallery")
     create.page.locator("#gallery-grid [data-open]").first.click()
     expect(create.page.locator("#gallery-full img")).to_be_visible()
@@ -48,9 +62,9 @@ def test_what_was_saved_is_shown_and_what_cannot_be_kept_is_said(
     create.generate.click()
     expect(create.alert).to_contain_text("There is no permission to write in", timeout=RUN_MS)
     create.page.close()
-    assert served.stop() == 0
-    said = "".join(served.said)
+    assert stuck.stop() == 0
+    said = "".join(stuck.said)
     assert f"The folder {tmp_path} cannot be written: what was saved can be looked at" in said
     assert "Traceback" not in said
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-    assert saved.path in before
+    assert saved in before
