@@ -27,7 +27,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from webui.diffusion.generate import generate
 from webui.diffusion.request import GenerateRequest
-from webui.diffusion.samplers import build_scheduler
+from webui.diffusion.samplers import SHIPPED_SAMPLERS
 from webui.runtime.fullsize import full_size_models
 from webui.runtime.memory import PeakMemory
 from webui.runtime.random_weights import fill_randomly
@@ -94,7 +94,7 @@ def _pipeline() -> StableDiffusionPipeline:
 
 def _pictures(pipe: Any) -> dict[str, Way]:
     def stock() -> torch.Tensor:
-        own, pipe.scheduler = pipe.scheduler, build_scheduler(REQUEST.sampler, pipe.scheduler.config)
+        own, pipe.scheduler = pipe.scheduler, SHIPPED_SAMPLERS.build(REQUEST.sampler, pipe.scheduler.config)
         image = pipe(
             REQUEST.prompt, num_inference_steps=REQUEST.steps, guidance_scale=REQUEST.guidance_scale, width=SIDE,
             height=SIDE, generator=torch.Generator().manual_seed(REQUEST.seed),
