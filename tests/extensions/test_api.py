@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.blocks import Block
 
 from webui.extensions.api import DrawnPictures, ExtensionAPI, GenerateRequest, Host, JobContext, Progress, UserError
 from webui.extensions.loading import load_extensions
@@ -86,6 +87,7 @@ import gradio as gr
 def register(api):
     api.add_tab("one", {"en": "Tab one", "th": "แท็บหนึ่ง"}, build)
     api.add_panel("two", {"en": "Panel two", "th": "แผงสอง"}, build_panel)
+    api.add_panel("three", {"en": "Panel three", "th": "แผงสาม"}, lambda panel: gr.Markdown("three"), under="score")
 def build(tab):
     box = gr.Textbox(label="Left by {id}")
     box.submit(lambda text: text, box, box)
@@ -103,9 +105,29 @@ def test_a_tab_and_a_panel_are_laid_out_and_open_no_door(studio: Studio, write: 
     blocks = build_page(studio, extensions)
     config = blocks.get_config_file()
     labels = {component["props"].get("label") for component in config["components"]}
-    assert {"Tab one", "Panel two", "Left by good"} <= labels
+    assert {"Tab one", "Panel two", "Panel three", "Left by good"} <= labels
+    assert tab_of(blocks, "ext-good-two") == "create"
+    assert tab_of(blocks, "ext-good-three") == "score"
     assert len(blocks.fns) > before + 1
     assert all(fn.api_visibility == "private" for fn in blocks.fns.values() if fn.targets[0][1] != "unload")
+
+
+def tab_of(blocks: gr.Blocks, elem_id: str) -> str:
+    """The id of the tab that a component is laid out in."""
+
+    def holds(block: Block) -> bool:
+        return block.elem_id == elem_id or any(map(holds, getattr(block, "children", ())))
+
+    (tab,) = [block for block in blocks.blocks.values() if isinstance(block, gr.Tab) and holds(block)]
+    return str(tab.id)
+
+
+def test_a_panel_under_a_page_that_is_none_is_refused(studio: Studio, write: Write) -> None:
+    write("lost", "def register(api):\n    api.add_panel('x', {'en': 'X', 'th': 'เอ็กซ์'}, print, under='nowhere')")
+    _, extensions = load_extensions(studio)
+    (lost,) = [state for state in extensions.states if state.id == "lost"]
+    assert lost.state == "refused"
+    assert "under one of create, gallery" in lost.traceback
 
 
 @pytest.mark.parametrize("mistake", ["raise RuntimeError('no tab')", "gr.Row().__enter__(); 1 / 0"])

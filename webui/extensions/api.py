@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -65,6 +65,7 @@ __all__ = [
     "JobContext",
     "ModelLoaded",
     "PageBuilt",
+    "PageName",
     "Panel",
     "PromptDraft",
     "SavedPicture",
@@ -80,17 +81,24 @@ __all__ = [
     "text",
 ]
 
+PageName = Literal["create", "gallery", "score", "inside", "latents", "vision", "prompt", "search", "learn"]
+"""The pages of the program that a panel can lie under."""
+
 T = TypeVar("T")
 Event = TypeVar("Event", BeforeGenerate, StepDone, ImageSaved, ModelLoaded, PageBuilt)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A tab or a panel that an extension adds. `id` begins with "ext-"; `title` is what its tab says."""
+    """A tab or a panel that an extension adds. `id` begins with "ext-"; `title` is what its tab says.
+
+    A panel lies `under` one of the program's own pages; a tab under none.
+    """
 
     id: str
     title: BothLanguages
     build: Callable[[Any], object]
+    under: PageName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +177,22 @@ class ExtensionAPI:
         """A tab of the page; `build` lays it out with Gradio components when the page is built."""
         self._open().tabs.append(self._place(name, title, build))
 
-    def add_panel(self, name: str, title: Mapping[Language, str], build: Callable[[Panel], object]) -> None:
-        """A part that folds out under the prompt of the txt2img page."""
-        self._open().panels.append(self._place(name, title, build))
+    def add_panel(
+        self,
+        name: str,
+        title: Mapping[Language, str],
+        build: Callable[[Panel], object],
+        *,
+        under: PageName = "create",
+    ) -> None:
+        """A part that folds out under one of the program's pages: under the prompt of "create", else at its end.
+
+        Only under "create" has it a prompt to read and fill. "gallery" is not there for visitors of a shared page, and
+        neither are its panels. Raises ValueError for a page that is none.
+        """
+        if under not in get_args(PageName):
+            raise ValueError(f"a panel lies under one of {', '.join(get_args(PageName))}, not under {under}")
+        self._open().panels.append(replace(self._place(name, title, build), under=under))
 
     def add_prompt_tool(self, tool: PromptTool) -> None:
         """Let `tool` change the prompts of every txt2img job, once, before it draws.

@@ -82,7 +82,7 @@ class Tab(Protocol):
 
 
 class Panel(Tab, Protocol):
-    """A tab that lies under the prompt of the txt2img page, with the two boxes above it to read and fill."""
+    """A tab that lies under a page; under "create", with the two boxes above it to read and fill."""
 
     @property
     def prompt(self) -> gr.Textbox:

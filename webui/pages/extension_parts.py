@@ -53,12 +53,12 @@ class ExtensionPart(Page):
 
     @property
     def prompt(self) -> gr.Textbox:
-        """What is to be drawn; of panels only."""
+        """What is to be drawn; of panels under "create" only."""
         return self._create().form.prompt
 
     @property
     def negative_prompt(self) -> gr.Textbox:
-        """What is not wanted; of panels only."""
+        """What is not wanted; of panels under "create" only."""
         return self._create().form.negative_prompt
 
     def make(self, component: type[AnyBlock], words: Mapping[str, Said], /, **properties: Any) -> AnyBlock:
@@ -130,7 +130,7 @@ class ExtensionPart(Page):
 
     def _create(self) -> CreatePage:
         if self.create is None:
-            raise AttributeError("only a panel lies under the prompt: use add_panel")
+            raise AttributeError('only a panel under "create" lies under the prompt: use add_panel')
         return self.create
 
 
@@ -150,18 +150,26 @@ def build_tabs(
 
 
 def build_panels(
-    blocks: Blocks, studio: Studio, readers: Readers, page: Localizer, extensions: Extensions, create: CreatePage
+    blocks: Blocks,
+    studio: Studio,
+    readers: Readers,
+    page: Localizer,
+    extensions: Extensions,
+    create: CreatePage,
+    tabs: Mapping[str, BlockContext],
 ) -> list[ExtensionPart]:
-    """Lay out the extensions' panels under the prompt of the txt2img page."""
+    """Lay out the extensions' panels: under the prompt of the txt2img page, and at the end of the other `tabs`."""
+    places = {**tabs, "create": create.panels}
     built = []
-    with create.panels:
-        for api in extensions.loaded:
-            for place in api.contributions.panels:
-                part = ExtensionPart(studio, readers, page, api, place, create)
-                title = {"label": lambda say, place=place: place.title.text(say.language)}
-                with page.make(gr.Accordion, title, open=False, elem_id=place.id) as panel:
-                    if _build(blocks, part, panel):
-                        built.append(part)
+    for api in extensions.loaded:
+        for place in api.contributions.panels:
+            if place.under not in places:  # a page that this server does not have
+                continue
+            part = ExtensionPart(studio, readers, page, api, place, create if place.under == "create" else None)
+            title = {"label": lambda say, place=place: place.title.text(say.language)}
+            with places[place.under], page.make(gr.Accordion, title, open=False, elem_id=place.id) as panel:
+                if _build(blocks, part, panel):
+                    built.append(part)
     return built
 
 

@@ -84,7 +84,8 @@ def build_page(studio: Studio, extensions: Extensions | None = None, share: Shar
                 learn = LearnPage.build(studio, readers, page)
             models = _build_models(studio, readers, page)
             added = build_tabs(blocks, studio, readers, page, extensions)
-            added_below = build_panels(blocks, studio, readers, page, extensions, create)
+            below = {str(tab.id): tab for tab in tabs.children if isinstance(tab, gr.Tab)}
+            added_below = build_panels(blocks, studio, readers, page, extensions, create, below)
             with page.make(
                 gr.Tab, {"label": "app.tab.extensions"}, id="extensions", visible=not studio.settings.remote
             ) as listing:
