@@ -32,7 +32,8 @@ from webui.pages.saved_form import usable_values
 from webui.store.infotext import parse_infotext, read_infotext, request_from_infotext
 from webui.studio import Studio
 from webui.tasks.inside import AblationRequest, TraceRequest, leave_out_word, record_run
-from webui.tasks.latents import interpolate_seeds, record, recording_of_trace, resume
+from webui.tasks.latent_walks import interpolate_seeds
+from webui.tasks.recordings import record, recording_of_trace, resume
 from webui.tasks.txt2img import DrawnPictures, draw_pictures, prepare_request
 
 Write = Callable[..., Path]

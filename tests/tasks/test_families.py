@@ -32,7 +32,7 @@ from webui.settings import Settings
 from webui.store.infotext import parse_infotext, read_infotext
 from webui.studio import Studio, open_studio
 from webui.tasks.inside import AblationRequest, TraceRequest, leave_out_word, record_run
-from webui.tasks.latents import record
+from webui.tasks.recordings import record
 from webui.tasks.tour import TourRequest, check_tour
 from webui.tasks.txt2img import PreviewFrame, count_prompt_tokens, draw_pictures, prepare_request
 from webui.views.inside_payload import trace_payload

@@ -18,17 +18,9 @@ from webui.runtime.catalog import TXT2IMG
 from webui.runtime.jobs import JobContext
 from webui.settings import Settings
 from webui.studio import Studio, open_studio
-from webui.tasks.latents import (
-    EncodeRequest,
-    decode,
-    encode,
-    guess_x0,
-    interpolate_latents,
-    interpolate_seeds,
-    open_recording,
-    record,
-    resume,
-)
+from webui.tasks.latent_walks import interpolate_latents, interpolate_seeds
+from webui.tasks.latents import EncodeRequest, decode, encode, guess_x0
+from webui.tasks.recordings import open_recording, record, resume
 from webui.vision.pictures import PictureFile, picture_from_image
 
 REQUEST = GenerateRequest("a cat", model="tiny", steps=3, seed=5, sampler="DPM++ 2M", width=16, height=16)

@@ -41,7 +41,7 @@ from webui.runtime.known import KnownModel
 from webui.runtime.pipelines import Training
 from webui.store.gallery import SavedPicture
 from webui.store.json_file import read_json, write_json
-from webui.tasks.latents import walk
+from webui.tasks.latent_walks import walk
 from webui.tasks.txt2img import DrawnPictures, draw_pictures, prepare_request
 from webui.views.markup import element, text
 

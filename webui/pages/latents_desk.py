@@ -15,7 +15,9 @@ from webui.vision.pictures import PictureFile
 
 if TYPE_CHECKING:
     from webui.diffusion.latent_colours import LinearColours
-    from webui.tasks.latents import EncodedPicture, Guess, Interpolation, Recording
+    from webui.tasks.latent_walks import Interpolation
+    from webui.tasks.latents import EncodedPicture, Guess
+    from webui.tasks.recordings import Recording
 
 MAX_DESKS: Final = 32
 

@@ -32,18 +32,9 @@ from webui.pages.localize import QUIET, Localizer, Updates, merged, unchanged
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
-from webui.tasks.latents import (
-    Interpolation,
-    Recording,
-    guess_x0,
-    interpolate_latents,
-    interpolate_seeds,
-    open_recording,
-    record,
-    recording_of_trace,
-    request_to_draw,
-    resume,
-)
+from webui.tasks.latent_walks import Interpolation, interpolate_latents, interpolate_seeds
+from webui.tasks.latents import guess_x0, request_to_draw
+from webui.tasks.recordings import Recording, open_recording, record, recording_of_trace, resume
 from webui.views.figures import data_url
 from webui.views.latents import (
     render_edited,

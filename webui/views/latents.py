@@ -28,7 +28,8 @@ from webui.views.markup import element, text
 from webui.views.pixels import colour_png, signed_png, signed_stops, size_png
 
 if TYPE_CHECKING:
-    from webui.tasks.latents import EncodedPicture, Guess, Interpolation
+    from webui.tasks.latent_walks import Interpolation
+    from webui.tasks.latents import EncodedPicture, Guess
 
 
 def render_empty(say: Translator) -> str:
