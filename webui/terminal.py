@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.progress import Progress as ProgressBar
 
 from webui.clip.request import ScoreRequest
-from webui.diffusion.request import GenerateRequest
+from webui.diffusion.request import GenerateRequest, check_request
 from webui.errors import UserError
 from webui.i18n import Translator
 from webui.runtime.catalog import VIT, CatalogEntry
@@ -73,6 +73,7 @@ def draw_in_terminal(
     exactly there, or as "cat-1.png", "cat-2.png", ... when there are several. Raises UserError; Ctrl-C keeps what is
     finished and sets `stopped`.
     """
+    check_request(request, settings.limits)  # before the extensions, which take seconds to load
     with terminate_as_interrupt(), closing(open_studio(settings.model_copy(update={"index_outputs": False}))) as opened:
         file = out if out is not None and _names_a_file(out) else None
         with extended(opened, say) as studio:
@@ -108,6 +109,7 @@ def classify_in_terminal(settings: Settings, request: ClassifyRequest, say: Tran
 
 def record_in_terminal(settings: Settings, request: TraceRequest, say: Translator) -> RecordedRun:
     """Draw and record one picture. Raises UserError; Ctrl-C leaves what was recorded, or JobCancelled."""
+    check_request(request.generate, settings.limits)
     with closing(open_studio(settings)) as opened, extended(opened, say) as studio:
         asked = prepare_trace(studio, request)
         work = partial(record_run, studio, asked)

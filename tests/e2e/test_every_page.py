@@ -62,16 +62,26 @@ SETTLED = """
 """A colour on its way from one to another is neither."""
 
 
+MARK_SEEN = """
+() => document.querySelectorAll("#tabs [role=tabpanel], #brand, #language, #theme").forEach(
+  (each) => each.toggleAttribute("data-seen", each.checkVisibility()))
+"""
+
+
 def barriers(page: Page) -> list[str]:
     """What keeps people from reading or using what is shown: serious and critical, by axe-core.
 
-    Only contrast depends on the theme, so the dark one is asked for nothing else.
+    Only contrast depends on the theme, so the dark one is asked for nothing else; and nothing is asked again of the
+    pages that were looked at before, which are still there unseen.
     """
+    page.evaluate(MARK_SEEN)
     found = []
     for theme, rules in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
         page.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
         page.evaluate(SETTLED)
-        for violation in Axe().run(page, options={"resultTypes": ["violations"], **rules}).response["violations"]:
+        for violation in (
+            Axe().run(page, "[data-seen]", {"resultTypes": ["violations"], **rules}).response["violations"]
+        ):
             if violation["impact"] in ("serious", "critical"):
                 places = [f"{node['html'][:160]}: {node['failureSummary'][:240]}" for node in violation["nodes"][:3]]
                 found.append(f"{theme}, {violation['id']}: {places}")

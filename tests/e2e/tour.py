@@ -42,8 +42,8 @@ def _score(create: CreateDriver) -> None:
 
 
 def _inside(create: CreateDriver) -> None:
-    """The drawn picture, recorded anew."""
-    create.page.locator("#send-to-inside").click()
+    """The drawn picture, recorded anew, as the page suggests to newcomers."""
+    create.page.locator("#next-steps [data-press='#send-to-inside']").click()
     expect(create.page.locator("#inside-record-run")).to_be_visible(timeout=RUN_MS)
     expect(create.page.locator("#inside-x0")).to_be_visible(timeout=RUN_MS)
 

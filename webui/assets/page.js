@@ -91,6 +91,18 @@
     setTimeout(() => { button.textContent = words; }, 1500);
   });
 
+  // What is shown to newcomers until they have used it, or do not want it: a class of the root hides it.
+  const once = ["next"];
+  const hideUsed = () => once.forEach((name) => root.classList.toggle(`used-${name}`, memory.get(`used.${name}`) !== null));
+  hideUsed();
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-press], [data-once]");
+    if (!button) return;
+    if (button.dataset.once) memory.set(`used.${button.dataset.once}`, "yes");
+    if (button.dataset.press) usable(button.dataset.press)?.click();
+    hideUsed();
+  });
+
   // How far the run is also stands in the tab's title.
   const showProgressInTitle = () => {
     const bar = document.querySelector("#status [role=progressbar]");

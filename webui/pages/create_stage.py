@@ -14,6 +14,7 @@ from webui.pages.localize import Localizer, Updates
 from webui.pages.sending import SendBar, SentPicture, TabId, build_send_bar
 from webui.store.gallery import SavedPicture
 from webui.store.infotext import request_from_infotext
+from webui.views.next_steps import render_next_steps
 from webui.views.parameters import render_parameters
 from webui.views.run import render_preview, render_problem, render_status
 from webui.views.translation import render_translation
@@ -41,6 +42,7 @@ class Stage:
     download: gr.DownloadButton
     reuse: gr.Button
     bar: SendBar
+    next_steps: gr.HTML
     parameters: gr.HTML
     controls: RunControls
     run: gr.State
@@ -49,8 +51,9 @@ class Stage:
     def outputs(self) -> list[Block]:
         """Everything that a run changes."""
         return [
-            self.preview, self.pictures, self.status, self.translation, self.actions, self.bar.row, self.download,
-            self.parameters, self.controls.generate, self.controls.stop, self.controls.problem, self.run, self.selected,
+            self.preview, self.pictures, self.status, self.translation, self.actions, self.bar.row, self.next_steps,
+            self.download, self.parameters, self.controls.generate, self.controls.stop, self.controls.problem,
+            self.run, self.selected,
         ]  # fmt: skip
 
     def show(self, run: Run, before: Run | None, say: Translator) -> Updates:
@@ -99,6 +102,7 @@ class Stage:
             self.controls.stop: gr.update(visible=busy, interactive=True),
             self.actions: gr.update(visible=finished),
             self.bar.row: gr.update(visible=finished),
+            self.next_steps: gr.update(visible=finished),
             self.pictures: gr.update(visible=finished),
         }
         if busy:
@@ -160,6 +164,9 @@ def build_stage(page: Localizer, controls: RunControls) -> Stage:
     bar = build_send_bar(
         page, "send", TabId.SCORE, TabId.INSIDE, TabId.LATENTS, TabId.VISION, TabId.SEARCH, visible=False
     )
+    next_steps = page.make(
+        gr.HTML, {"value": render_next_steps}, apply_default_css=False, visible=False, elem_id="next-steps"
+    )
     parameters = gr.HTML(apply_default_css=False, elem_id="parameters")
     return Stage(
         preview,
@@ -170,6 +177,7 @@ def build_stage(page: Localizer, controls: RunControls) -> Stage:
         download,
         reuse,
         bar,
+        next_steps,
         parameters,
         controls,
         gr.State(Run()),
