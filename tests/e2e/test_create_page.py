@@ -168,7 +168,7 @@ def english_left(create: CreateDriver) -> list[str]:
     allowed = re.compile(
         r"Diffuscope|Stable Diffusion|English|Sampler|PNG|guidance|CFG|seed|steps|Negative prompt|A1111|Ctrl\+Enter|Esc"
         r"|DPM\+\+ 2M Karras|a cat|CLIP|ViT|Vision|Transformer|T5|BART|latents?|prompt|VAE|[Ii]nside|Latents|Prompt"
-        r"|wildcard|LoRA|textual inversion"
+        r"|wildcard|LoRA|textual inversion|noise|patch"
     )
     return re.findall(r"[A-Za-z]{3,}", allowed.sub("", text))
 
