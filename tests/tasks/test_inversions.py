@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,8 @@ from webui.errors import UserError
 from webui.i18n import LANGUAGES
 from webui.runtime.catalog import TXT2IMG
 from webui.runtime.checkpoint_family import FileKind
-from webui.settings import Settings
 from webui.store.infotext import Infotext, parse_infotext, read_infotext
-from webui.studio import Studio, open_studio
+from webui.studio import Studio
 from webui.tasks.files import other_files
 from webui.tasks.inside import AblationRequest, TraceRequest, leave_out_word, record_run
 from webui.tasks.latents import request_to_draw
@@ -60,14 +58,6 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (words / "old.pt").write_bytes(b"\x80\x02}q\x00.")
     save_families(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def studio(models_dir: Path) -> Iterator[Studio]:
-    """One for all tests: each must leave the model as it was, or the next one fails."""
-    opened = open_studio(Settings(data_dir=models_dir.parent, models_dir=models_dir, index_outputs=False))
-    yield opened
-    opened.close()
 
 
 def draw(studio: Studio, prompt: str, **fields: Any) -> tuple[Any, str]:

@@ -20,9 +20,8 @@ from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import LANGUAGES
 from webui.runtime.catalog import TXT2IMG
-from webui.settings import Settings
 from webui.store.infotext import parse_infotext, read_infotext
-from webui.studio import Studio, open_studio
+from webui.studio import Studio
 from webui.tasks.inside import TraceRequest, record_run
 from webui.tasks.latents import request_to_draw
 from webui.tasks.txt2img import count_prompt_tokens, draw_pictures
@@ -101,14 +100,6 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "Lora" / "cut.safetensors").write_bytes((folder / "Lora" / "style.safetensors").read_bytes()[:-9])
     (folder / "Lora" / "old.pt").write_bytes(b"\x80\x02}q\x00.")
     return folder
-
-
-@pytest.fixture(scope="module")
-def studio(models_dir: Path) -> Iterator[Studio]:
-    """One for all tests: each must leave the model as it was, or the next one fails."""
-    opened = open_studio(Settings(data_dir=models_dir.parent, models_dir=models_dir, index_outputs=False))
-    yield opened
-    opened.close()
 
 
 def draw(studio: Studio, prompt: str, model: str = "one") -> tuple[Any, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,8 @@ from webui.errors import UserError
 from webui.i18n import LANGUAGES
 from webui.pages.saved_form import usable_values
 from webui.runtime.catalog import TXT2IMG
-from webui.settings import Settings
 from webui.store.infotext import parse_infotext, read_infotext
-from webui.studio import Studio, open_studio
+from webui.studio import Studio
 from webui.tasks.files import other_files, usable_files
 from webui.tasks.inside import TraceRequest, record_run
 from webui.tasks.latents import request_to_draw
@@ -78,14 +76,6 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_checkpoint(folder / "VAE" / f"{name}.safetensors", tensors)
     (folder / "VAE" / "old.pt").write_bytes(b"\x80\x02}q\x00.")
     return folder
-
-
-@pytest.fixture(scope="module")
-def studio(models_dir: Path) -> Iterator[Studio]:
-    """One for all tests: each must leave the model as it was, or the next one fails."""
-    opened = open_studio(Settings(data_dir=models_dir.parent, models_dir=models_dir, index_outputs=False))
-    yield opened
-    opened.close()
 
 
 def draw(studio: Studio, **fields: Any) -> tuple[Any, str]:
