@@ -20,6 +20,7 @@ _WATCH_STEPS = """
   }).observe(document.body, { childList: true, subtree: true, attributes: true });
 }
 """
+_TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 _DROP = """
 ({ bytes, name, type }) => {
   const data = Uint8Array.from(atob(bytes), (character) => character.charCodeAt(0));
@@ -105,3 +106,19 @@ def press_tab(page: Page, tabs: str, name: str) -> None:
         menu.click()
         tab = page.locator(f"{tabs} .overflow-dropdown").get_by_text(name, exact=True).first
     tab.click()
+    _let_settle(page)
+
+
+def unfold(page: Page, accordion: str) -> None:
+    """Open the accordion found by the selector `accordion`."""
+    page.locator(accordion).get_by_role("button").first.click()
+    _let_settle(page)
+
+
+def _let_settle(page: Page) -> None:
+    """Wait until Gradio has filled what it shows for the first time.
+
+    It puts each field's first value in a second time one frame after it appears, so what is typed within that frame
+    is lost. A person cannot be so fast.
+    """
+    page.evaluate(_TWO_FRAMES)

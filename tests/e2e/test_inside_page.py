@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Visitors
-from tests.e2e.driver import RUN_MS, press_tab
+from tests.e2e.driver import RUN_MS, press_tab, unfold
 from webui.diffusion.trace import open_trace
 
 TAB = {"en-US": "Inside", "th-TH": "ข้างในการรัน"}
@@ -26,7 +26,7 @@ def open_inside(visitors: Visitors, locale: str = "en-US", width: int = 1280) ->
 
 
 def record(page: Page, steps: int, seed: int = 3) -> None:
-    page.locator("#inside-settings").get_by_role("button").first.click()
+    unfold(page, "#inside-settings")
     page.locator("#inside-steps input[type=number]").fill(str(steps))
     page.locator("#inside-seed input").fill(str(seed))
     page.locator("#inside-record-run").click()
@@ -125,7 +125,7 @@ def test_a_recorded_run_is_saved_opened_again_and_compared_at_another_guidance(
 
 def test_a_stopped_recording_opens_and_a_foreign_file_is_refused_in_words(visitors: Visitors, tmp_path: Path) -> None:
     page = open_inside(visitors)
-    page.locator("#inside-settings").get_by_role("button").first.click()
+    unfold(page, "#inside-settings")
     page.locator("#inside-steps input[type=number]").fill("150")
     page.locator("#inside-record-run").click()
     expect(page.locator("#inside-record-status .status-count")).to_contain_text("/150", timeout=RUN_MS)
