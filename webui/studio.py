@@ -10,9 +10,10 @@ from webui.diffusion.prompt import PromptTokenizers
 from webui.diffusion.samplers import SHIPPED_SAMPLERS, Samplers
 from webui.hooks import Hooks, ModelLoaded
 from webui.i18n import Messages, load_messages
-from webui.runtime.catalog import Catalog, ModelKey, open_catalog
+from webui.runtime.catalog import Catalog, open_catalog
 from webui.runtime.download import Downloader
 from webui.runtime.downloads import DownloadBoard
+from webui.runtime.entries import ModelKey
 from webui.runtime.hub_cache import hub_cache_dir
 from webui.runtime.jobs import JobQueue
 from webui.runtime.known import KnownModel, known_models

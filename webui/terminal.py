@@ -27,8 +27,8 @@ from webui.clip.request import ScoreRequest
 from webui.diffusion.request import GenerateRequest, check_request
 from webui.errors import UserError
 from webui.i18n import Translator
-from webui.runtime.catalog import VIT, CatalogEntry
 from webui.runtime.download import Downloader, DownloadPlan, DownloadProgress
+from webui.runtime.entries import VIT, CatalogEntry
 from webui.runtime.jobs import Job, JobCancelled, JobContext, Progress
 from webui.runtime.known import KnownModel
 from webui.runtime.weight_files import WeightFile

@@ -20,7 +20,7 @@ from PIL import Image
 from webui.diffusion.generate import StepView, generate
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.samplers import SHIPPED_SAMPLERS
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.settings import Settings
 from webui.studio import Studio, open_studio
 from webui.tasks.txt2img import draw_pictures

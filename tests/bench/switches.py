@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from tests.tiny import save_tiny_pipeline
-from webui.runtime.catalog import TXT2IMG, ModelKey
+from webui.runtime.entries import TXT2IMG, ModelKey
 from webui.runtime.manager import ModelManager
 
 SWITCHES = 50

@@ -24,7 +24,7 @@ from webui.diffusion.generate import generate
 from webui.diffusion.recorder import Recorder
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.trace import open_trace, save_trace
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.runtime.fullsize import full_size_models
 from webui.runtime.random_weights import build_empty, fill_randomly
 from webui.settings import Settings

@@ -34,7 +34,7 @@ from webui.diffusion.wordmaps import (
     threshold_mask,
     word_map,
 )
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.settings import Settings
 from webui.studio import open_studio
 

@@ -17,7 +17,7 @@ from tests.diffusion.conftest import load_pipeline
 from webui.diffusion.generate import StepView, generate
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.samplers import SAMPLERS
-from webui.runtime.catalog import USUAL_GUIDANCE_SCALE
+from webui.runtime.entries import USUAL_GUIDANCE_SCALE
 
 TINY = GenerateRequest("a cat", negative_prompt="a dog", steps=3, seed=7)
 

@@ -10,7 +10,8 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Visitors
 from tests.e2e.driver import RUN_MS
-from webui.runtime.catalog import VIT, Catalog
+from webui.runtime.catalog import Catalog
+from webui.runtime.entries import VIT
 from webui.store.infotext import parse_infotext, read_infotext
 
 TAB = {"en-US": "Prompt", "th-TH": "ปรับพรอมต์"}

@@ -16,7 +16,7 @@ from webui.pages.extension_parts import build_tabs
 from webui.pages.frame import build_page
 from webui.pages.localize import Localizer
 from webui.pages.reader import Readers
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.runtime.jobs import Published
 from webui.studio import Studio
 from webui.views.models_page import render_models

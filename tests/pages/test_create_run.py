@@ -10,7 +10,7 @@ import torch
 from webui.i18n import LANGUAGES
 from webui.pages import create_run
 from webui.pages.create_run import Run, follow_run
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.runtime.jobs import JobContext
 from webui.store.infotext import read_infotext
 from webui.studio import Studio

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from webui.diffusion.samplers import FLOW_SAMPLERS, SAMPLERS, SHIPPED_SAMPLERS
 from webui.pages.create_form import offered_samplers
-from webui.runtime.catalog import CatalogEntry
+from webui.runtime.entries import CatalogEntry
 from webui.runtime.pipelines import PIPELINES
 
 

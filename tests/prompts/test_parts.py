@@ -15,7 +15,7 @@ from webui.prompts.abilities import THAI_TO_ENGLISH, abilities_of, choose_model,
 from webui.prompts.difference import Kind, differences, dropped, pieces
 from webui.prompts.request import PromptTask, check_prompt_request, mark_masks, prompt_request_from_values
 from webui.prompts.segments import segments
-from webui.runtime.catalog import BART, T5, CatalogEntry
+from webui.runtime.entries import BART, T5, CatalogEntry
 
 TEXT = st.text(st.sampled_from("ab ,.\nแมวน้ำ'[]<>_é😀"), max_size=60)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from webui.runtime.catalog import ModelKey
+from webui.runtime.entries import ModelKey
 from webui.runtime.loaders import Family, Part
 from webui.runtime.manager import ModelManager
 from webui.runtime.placement import CPU, Mode

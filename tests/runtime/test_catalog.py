@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP, TXT2IMG, Catalog, ModelKey
+from webui.runtime.catalog import Catalog
+from webui.runtime.entries import CLIP, TXT2IMG, ModelKey
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ import pytest
 
 from tests.hub_server import COMMIT, Faults, Hub, serve_hub
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP, TXT2IMG, Catalog
+from webui.runtime.catalog import Catalog
 from webui.runtime.download import Downloader, DownloadProgress
+from webui.runtime.entries import CLIP, TXT2IMG
 from webui.runtime.hub_cache import PARTIAL_SUFFIX, HubModel, cached_models
 from webui.runtime.jobs import JobCancelled
 from webui.runtime.manager import ModelManager

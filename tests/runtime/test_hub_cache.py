@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP, Catalog
+from webui.runtime.catalog import Catalog
+from webui.runtime.entries import CLIP
 from webui.runtime.hub_cache import (
     PARTIAL_SUFFIX,
     HubModel,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP, TXT2IMG
+from webui.runtime.entries import CLIP, TXT2IMG
 from webui.runtime.hub_files import HubFile, choose_files, task_in
 
 PIPELINE = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from webui.runtime.catalog import BART, CLIP, T5, TXT2IMG, VIT
+from webui.runtime.entries import BART, CLIP, T5, TXT2IMG, VIT
 from webui.runtime.hub_cache import read_hub_id
 from webui.runtime.known import Ability, KnownModel, known_models
 

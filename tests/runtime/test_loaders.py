@@ -23,7 +23,8 @@ from transformers import CLIPModel
 
 from webui.errors import UserError
 from webui.runtime import loaders
-from webui.runtime.catalog import CLIP, TXT2IMG, Catalog, ModelKey
+from webui.runtime.catalog import Catalog
+from webui.runtime.entries import CLIP, TXT2IMG, ModelKey
 from webui.runtime.jobs import JobCancelled
 from webui.runtime.manager import ModelManager
 

@@ -13,7 +13,7 @@ import torch
 
 from tests.runtime.dummies import KIB, DummyFamilies, FakeClock, FakeHardware, Recipe
 from webui.errors import UserError
-from webui.runtime.catalog import ModelKey
+from webui.runtime.entries import ModelKey
 from webui.runtime.jobs import JobCancelled
 from webui.runtime.loaders import Part
 from webui.runtime.manager import ModelManager, Relief

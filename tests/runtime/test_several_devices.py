@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.runtime.dummies import DummyFamilies, DummyModel, FakeHardware, Recipe
-from webui.runtime.catalog import ModelKey
+from webui.runtime.entries import ModelKey
 from webui.runtime.jobs import Job, JobContext, JobQueue
 from webui.runtime.manager import ModelManager
 from webui.runtime.placement import DEVICE_RESERVE_BYTES, Mode

@@ -21,7 +21,7 @@ from tests.tiny_siglip import BIAS, SCALE, Kind, save_tiny_siglip
 from webui.clip.request import CellRequest, ScoreRequest
 from webui.clip.similarity import ScoreHead
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP
+from webui.runtime.entries import CLIP
 from webui.runtime.jobs import JobContext
 from webui.settings import load_settings
 from webui.studio import Studio, open_studio

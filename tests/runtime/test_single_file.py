@@ -25,8 +25,9 @@ from webui.diffusion.prompt import PromptTokenizers
 from webui.errors import UserError
 from webui.i18n import load_messages
 from webui.runtime import single_file
-from webui.runtime.catalog import TXT2IMG, Catalog
+from webui.runtime.catalog import Catalog
 from webui.runtime.checkpoint_family import CheckpointFamily
+from webui.runtime.entries import TXT2IMG
 from webui.runtime.manager import ModelManager
 from webui.runtime.sharing import tensors_of
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from webui.errors import UserError
-from webui.runtime.catalog import TXT2IMG, Catalog
+from webui.runtime.catalog import Catalog
 from webui.runtime.checkpoint_family import CheckpointFamily, FileKind, detect
+from webui.runtime.entries import TXT2IMG
 from webui.runtime.weight_files import WeightFiles
 
 SD1 = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"

@@ -26,7 +26,7 @@ from webui.diffusion.trace import open_trace, save_trace
 from webui.diffusion.wordmaps import word_map
 from webui.errors import UserError
 from webui.i18n import Translator
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.runtime.jobs import JobContext, Published
 from webui.settings import Settings
 from webui.store.infotext import parse_infotext, read_infotext

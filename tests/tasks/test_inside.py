@@ -18,7 +18,7 @@ from webui.diffusion.generate import generate
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.trace import Trace, open_trace
 from webui.errors import UserError
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.runtime.jobs import JobContext, JobState, Published
 from webui.settings import Settings
 from webui.studio import Studio, open_studio

@@ -22,8 +22,8 @@ from webui.diffusion.inversion_words import Expansion, InversionWord
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import LANGUAGES
-from webui.runtime.catalog import TXT2IMG
 from webui.runtime.checkpoint_family import FileKind
+from webui.runtime.entries import TXT2IMG
 from webui.store.infotext import Infotext, parse_infotext, read_infotext
 from webui.studio import Studio
 from webui.tasks.files import other_files

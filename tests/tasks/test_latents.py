@@ -14,7 +14,7 @@ from webui.diffusion.recorder import Recorder
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.trace import save_trace
 from webui.errors import UserError
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.runtime.jobs import JobContext
 from webui.settings import Settings
 from webui.studio import Studio, open_studio

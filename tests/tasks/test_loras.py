@@ -19,7 +19,7 @@ from webui.diffusion.lora_tags import LoraUse, split_loras, with_lora
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import LANGUAGES
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.store.infotext import parse_infotext, read_infotext
 from webui.studio import Studio
 from webui.tasks.inside import TraceRequest, record_run

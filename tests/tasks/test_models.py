@@ -19,9 +19,10 @@ from tests.tiny_checkpoint import checkpoint_tensors, save_checkpoint, tiny_stab
 from webui.cli import run
 from webui.errors import UserError
 from webui.runtime.added import AddedPaths
-from webui.runtime.catalog import CLIP, TXT2IMG, Catalog
+from webui.runtime.catalog import Catalog
 from webui.runtime.download import Downloader
 from webui.runtime.downloads import DownloadBoard, DownloadPhase, DownloadStatus
+from webui.runtime.entries import CLIP, TXT2IMG
 from webui.runtime.jobs import JobContext
 from webui.runtime.manager import ModelManager
 from webui.settings import Settings

@@ -21,7 +21,7 @@ from tests.tiny import save_tiny_clip, save_tiny_pipeline
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import LANGUAGES
-from webui.runtime.catalog import CLIP, TXT2IMG
+from webui.runtime.entries import CLIP, TXT2IMG
 from webui.runtime.jobs import JobContext
 from webui.runtime.manager import ModelManager, Relief
 from webui.runtime.placement import DEVICE_RESERVE_BYTES, Mode

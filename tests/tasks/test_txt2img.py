@@ -18,7 +18,7 @@ from webui.diffusion.generate import generate
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import LANGUAGES
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.runtime.jobs import Job, JobState, Progress, Published
 from webui.settings import Settings
 from webui.store.gallery import SavedPicture

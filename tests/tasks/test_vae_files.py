@@ -28,7 +28,7 @@ from webui.diffusion.request_values import request_from_values
 from webui.errors import UserError
 from webui.i18n import LANGUAGES
 from webui.pages.saved_form import usable_values
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.store.infotext import parse_infotext, read_infotext
 from webui.studio import Studio
 from webui.tasks.files import other_files, usable_files

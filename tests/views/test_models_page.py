@@ -8,9 +8,9 @@ import pytest
 
 from webui.errors import UserError
 from webui.i18n import LANGUAGES, Language, load_messages
-from webui.runtime.catalog import CLIP, TXT2IMG, CatalogEntry, ModelKey
 from webui.runtime.download import DownloadPlan, DownloadProgress, FileProgress
 from webui.runtime.downloads import DownloadPhase, DownloadStatus
+from webui.runtime.entries import CLIP, TXT2IMG, CatalogEntry, ModelKey
 from webui.runtime.hub_cache import HubModel
 from webui.runtime.hub_files import HubFile
 from webui.runtime.known import known_models

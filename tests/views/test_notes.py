@@ -13,7 +13,7 @@ from webui.diffusion.prompt import TokenCount
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import load_messages
-from webui.runtime.catalog import CatalogEntry
+from webui.runtime.entries import CatalogEntry
 from webui.views.markup import element, text
 from webui.views.model import render_model
 from webui.views.notice import PictureNotice, render_notice

@@ -11,7 +11,8 @@ from transformers import ViTForImageClassification, ViTImageProcessorPil
 
 from tests.clip.samples import picture, png
 from webui.errors import UserError
-from webui.runtime.catalog import VIT, Catalog
+from webui.runtime.catalog import Catalog
+from webui.runtime.entries import VIT
 from webui.runtime.manager import ModelManager
 from webui.vision.pictures import PictureFile
 from webui.vision.vit import Classifier, VitParts, classification_as_dict, classify

@@ -31,7 +31,7 @@ from webui.diffusion.request_values import request_from_values
 from webui.errors import UserError
 from webui.i18n import accepted_language
 from webui.prompts.request import prompt_request_from_values
-from webui.runtime.catalog import CLIP, TXT2IMG, VIT, CatalogEntry
+from webui.runtime.entries import CLIP, TXT2IMG, VIT, CatalogEntry
 from webui.runtime.jobs import Job, JobContext, JobState, Published
 from webui.security.gate import VISITOR
 from webui.security.payload import read_json_object

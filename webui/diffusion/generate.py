@@ -18,7 +18,7 @@ from webui.diffusion.latents import predicted_x0
 from webui.diffusion.light_pipeline import with_parts
 from webui.diffusion.request import GenerateRequest, picture_seeds, with_fixed_seed
 from webui.diffusion.samplers import SHIPPED_SAMPLERS, Sampler, Samplers, build_scheduler
-from webui.runtime.catalog import USUAL_GUIDANCE_SCALE
+from webui.runtime.entries import USUAL_GUIDANCE_SCALE
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline

@@ -35,7 +35,7 @@ from webui.hooks import (
     StepDone,
 )
 from webui.i18n import LANGUAGES, Language
-from webui.runtime.catalog import CatalogEntry
+from webui.runtime.entries import CatalogEntry
 from webui.runtime.jobs import JobCancelled, JobContext, JobEvent, Progress
 from webui.runtime.known import KnownModel
 from webui.runtime.pipelines import Training

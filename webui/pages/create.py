@@ -26,7 +26,7 @@ from webui.pages.picture_check import PictureCheckPart
 from webui.pages.reader import Readers, owner_of
 from webui.pages.saved_form import usable_values
 from webui.pages.sending import SentPicture
-from webui.runtime.catalog import CatalogEntry
+from webui.runtime.entries import CatalogEntry
 from webui.store.infotext import parse_infotext, read_infotext
 from webui.studio import Studio
 from webui.tasks.files import other_files, usable_files

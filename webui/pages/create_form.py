@@ -15,7 +15,8 @@ from webui.errors import UserError
 from webui.i18n import Translator
 from webui.pages.localize import Localizer, Updates
 from webui.pages.model_list import build_model_list
-from webui.runtime.catalog import TXT2IMG, Catalog, CatalogEntry
+from webui.runtime.catalog import Catalog
+from webui.runtime.entries import TXT2IMG, CatalogEntry
 
 SUGGESTIONS: Final = (
     "create.suggestion.cat",

@@ -33,7 +33,7 @@ from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, ne
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.sending import SentPicture
-from webui.runtime.catalog import CLIP
+from webui.runtime.entries import CLIP
 from webui.store.infotext import read_infotext, request_from_infotext
 from webui.studio import Studio
 from webui.tasks.inside import (

@@ -18,7 +18,8 @@ from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.create_form import default_request, offered_samplers, own_settings
 from webui.pages.localize import Localizer, Updates
 from webui.pages.model_list import build_model_list
-from webui.runtime.catalog import TXT2IMG, Catalog
+from webui.runtime.catalog import Catalog
+from webui.runtime.entries import TXT2IMG
 from webui.views.inside_words import inside_words
 
 _ROOT: Final = '<div class="inside-root"></div>'

@@ -12,7 +12,8 @@ from webui.i18n import Translator
 from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.localize import Localizer
 from webui.pages.model_list import build_model_list
-from webui.runtime.catalog import TXT2IMG, Catalog
+from webui.runtime.catalog import Catalog
+from webui.runtime.entries import TXT2IMG
 from webui.views.latents import render_empty
 
 _CANVAS_JS: Final = "window.diffuscopeMarkCells(element, trigger);"

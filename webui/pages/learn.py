@@ -23,7 +23,7 @@ from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.sending import SendBar, Sender, SentPicture, TabId, build_send_bar
 from webui.pages.session_desks import SessionDesks
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.studio import Studio
 from webui.tasks.tour import TOUR, Tour, TourRequest, check_tour, take_tour
 from webui.views.learn import CHAPTERS, render_chapter, render_glossary, render_quiz, render_references

@@ -16,8 +16,8 @@ from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, ne
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.session_desks import SessionDesks
-from webui.runtime.catalog import CatalogEntry
 from webui.runtime.download import DownloadPlan
+from webui.runtime.entries import CatalogEntry
 from webui.runtime.memory import process_bytes
 from webui.studio import Studio
 from webui.tasks.models import (

@@ -18,7 +18,7 @@ from webui.pages.prompt_form import BUTTONS, FamilyPanel, PromptForm, PromptStag
 from webui.pages.reader import Readers, owner_of
 from webui.prompts.abilities import Abilities, abilities_of, refusal
 from webui.prompts.request import PromptTask, prompt_request_from_values
-from webui.runtime.catalog import T5, TXT2IMG, CatalogEntry
+from webui.runtime.entries import T5, TXT2IMG, CatalogEntry
 from webui.studio import Studio
 from webui.tasks.prompt import AttentionRequest, PromptAnswer, TextSoFar, attend, check_prompt, rewrite_prompt
 from webui.tasks.prompt_preview import CandidatePreview, PreviewRequest, preview_candidates

@@ -13,7 +13,8 @@ from webui.i18n import Translator
 from webui.pages.localize import Localizer
 from webui.pages.model_list import build_model_list
 from webui.prompts.request import PromptTask, WritingSettings
-from webui.runtime.catalog import BART, T5, Catalog
+from webui.runtime.catalog import Catalog
+from webui.runtime.entries import BART, T5
 from webui.views.prompt import render_empty_prompt
 
 BUTTONS: Final[Mapping[str, tuple[PromptTask, ...]]] = {

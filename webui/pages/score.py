@@ -23,7 +23,7 @@ from webui.pages.score_desk import Desk, Desks
 from webui.pages.score_form import ScoreForm, ScoreStage, build_form, build_stage
 from webui.pages.score_tools import ScoreTools
 from webui.pages.score_tray import ScoreTray, place_of
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.runtime.jobs import JobContext
 from webui.security.rules import Deed, may
 from webui.studio import Studio

@@ -10,7 +10,8 @@ import gradio as gr
 from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.localize import Localizer
 from webui.pages.model_list import build_model_list
-from webui.runtime.catalog import CLIP, Catalog
+from webui.runtime.catalog import Catalog
+from webui.runtime.entries import CLIP
 from webui.views.score_parts import render_empty_score, render_tray
 
 _CELL_JS: Final = """

@@ -20,7 +20,7 @@ from webui.pages.localize import QUIET, Localizer, Updates
 from webui.pages.reader import Readers, owner_of, session_of
 from webui.pages.score_desk import Desk, Desks, Nearest, Sorted
 from webui.pages.score_form import ScoreForm
-from webui.runtime.catalog import CLIP
+from webui.runtime.entries import CLIP
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
 from webui.tasks.clip import classify_pictures, find_nearest

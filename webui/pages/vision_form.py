@@ -12,7 +12,8 @@ from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.localize import Localizer
 from webui.pages.model_list import build_model_list
 from webui.pages.sending import SendBar, TabId, build_send_bar
-from webui.runtime.catalog import VIT, Catalog
+from webui.runtime.catalog import Catalog
+from webui.runtime.entries import VIT
 from webui.views.vision_stations import render_empty_vision
 
 _PIPELINE_JS: Final = "window.diffuscopePipeline(element);"

@@ -17,7 +17,7 @@ from typing import Any, Final
 from webui.errors import UserError
 from webui.prompts.request import PromptTask
 from webui.runtime import safety
-from webui.runtime.catalog import BART, T5, CatalogEntry
+from webui.runtime.entries import BART, T5, CatalogEntry
 
 THAI_TO_ENGLISH: Final = "th-en"
 THAI_MODEL: Final = "google/madlad400-3b-mt"

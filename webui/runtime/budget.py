@@ -9,7 +9,7 @@ from webui.runtime import memory
 from webui.runtime.placement import CPU, Hardware
 
 if TYPE_CHECKING:
-    from webui.runtime.catalog import ModelKey
+    from webui.runtime.entries import ModelKey
     from webui.runtime.residents import Resident, ResidentTable
 
 

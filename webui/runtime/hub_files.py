@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from webui.errors import UserError
 from webui.runtime import safety
-from webui.runtime.catalog import TXT2IMG, task_of_type
+from webui.runtime.entries import TXT2IMG
+from webui.runtime.listing import task_of_type
 
 MODEL_INDEX: Final = "model_index.json"
 CONFIG: Final = "config.json"

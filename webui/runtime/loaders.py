@@ -29,8 +29,8 @@ from transformers import (
 
 from webui.errors import UserError
 from webui.runtime import memory, safety
-from webui.runtime.catalog import BART, CLIP, T5, TXT2IMG, VAE, VIT
 from webui.runtime.contrastive import kind_of, load_siglip_processor
+from webui.runtime.entries import BART, CLIP, T5, TXT2IMG, VAE, VIT
 from webui.runtime.parts import Part
 from webui.runtime.pipelines import STABLE_DIFFUSION, Half
 from webui.runtime.shared_tokenizer import share

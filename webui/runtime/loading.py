@@ -15,7 +15,7 @@ from torch import nn
 
 from webui.errors import UserError
 from webui.runtime import memory, safety
-from webui.runtime.catalog import ModelKey
+from webui.runtime.entries import ModelKey
 from webui.runtime.flights import OnProgress
 from webui.runtime.jobs import JobCancelled
 from webui.runtime.loaders import Family, load_part

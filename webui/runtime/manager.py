@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from webui.errors import UserError
 from webui.runtime import memory, placement
 from webui.runtime.budget import RamBudget
-from webui.runtime.catalog import AUTO_DTYPE, ModelKey
+from webui.runtime.entries import AUTO_DTYPE, ModelKey
 from webui.runtime.flights import OnProgress, SingleFlight
 from webui.runtime.idle import RepeatingTimer
 from webui.runtime.locks import ConstructionLock

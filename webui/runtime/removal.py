@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from webui.errors import UserError
-from webui.runtime.catalog import SUITE_FILE, CatalogEntry, open_catalog
+from webui.runtime.catalog import open_catalog
+from webui.runtime.entries import CatalogEntry
 from webui.runtime.hub_cache import cached_models, hub_cache_dir
+from webui.runtime.listing import SUITE_FILE
 from webui.settings import Settings
 
 

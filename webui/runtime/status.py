@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from webui.runtime.catalog import ModelKey
+from webui.runtime.entries import ModelKey
 from webui.runtime.placement import Mode
 
 

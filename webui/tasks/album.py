@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP
+from webui.runtime.entries import CLIP
 from webui.runtime.jobs import JobContext
 from webui.search.folders import OUTPUTS
 from webui.search.query import SearchRequest, read_query

@@ -21,7 +21,7 @@ from webui.clip.request import (
     check_texts,
 )
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP
+from webui.runtime.entries import CLIP
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
 from webui.vision.pictures import PictureLimits

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from webui.diffusion.inversion_words import InversionWord, names_in
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
-from webui.runtime.catalog import VAE, ModelKey
 from webui.runtime.checkpoint_family import FileKind
+from webui.runtime.entries import VAE, ModelKey
 from webui.runtime.weight_files import WeightFile
 from webui.store.infotext import Infotext
 from webui.studio import Studio

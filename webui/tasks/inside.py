@@ -21,7 +21,7 @@ from webui.diffusion.bundled import TRACES_FOLDER
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.trace import TRACE_SUFFIX, Trace, save_trace
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP, TXT2IMG
+from webui.runtime.entries import CLIP, TXT2IMG
 from webui.runtime.jobs import JobCancelled, JobContext
 from webui.studio import Studio
 from webui.tasks.clip import with_encoder

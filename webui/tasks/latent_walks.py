@@ -11,7 +11,7 @@ import numpy as np
 from webui.diffusion.interpolate import angle_between, lerp, shares, slerp
 from webui.diffusion.request import MAX_SEED, GenerateRequest
 from webui.errors import UserError
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.runtime.jobs import JobCancelled, JobContext
 from webui.studio import Studio
 from webui.tasks.latents import PHASE, pixels_of, with_noise_model

@@ -16,7 +16,7 @@ from webui.diffusion.picture_error import PictureError, compare_pictures
 from webui.diffusion.picture_fit import FittedPicture, fit_to_limits, fit_to_size
 from webui.diffusion.request import RANDOM_SEED, GenerateRequest
 from webui.errors import UserError
-from webui.runtime.catalog import TXT2IMG, CatalogEntry
+from webui.runtime.entries import TXT2IMG, CatalogEntry
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
 from webui.tasks.txt2img import prepare_plain_request

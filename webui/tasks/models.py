@@ -10,10 +10,12 @@ from typing import Final
 
 from webui.errors import UserError
 from webui.runtime.added import AddedPaths
-from webui.runtime.catalog import Catalog, CatalogEntry, task_of_folder
+from webui.runtime.catalog import Catalog
 from webui.runtime.download import DownloadPlan
+from webui.runtime.entries import CatalogEntry
 from webui.runtime.hub_cache import read_hub_id
 from webui.runtime.jobs import JobContext
+from webui.runtime.listing import task_of_folder
 from webui.runtime.status import LoadedModelStatus
 from webui.runtime.weight_files import WeightFile
 from webui.security.rules import Deed, may

@@ -15,7 +15,7 @@ from webui.errors import UserError
 from webui.prompts.abilities import Abilities, Skill, choose_model
 from webui.prompts.improve import Candidate, as_candidates, shorten_to_fit, similarities
 from webui.prompts.request import PromptRequest, PromptTask, check_prompt_request
-from webui.runtime.catalog import CLIP, TXT2IMG, CatalogEntry
+from webui.runtime.entries import CLIP, TXT2IMG, CatalogEntry
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
 

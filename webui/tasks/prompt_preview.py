@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP, TXT2IMG, VIT
+from webui.runtime.entries import CLIP, TXT2IMG, VIT
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
 from webui.tasks.txt2img import prepare_plain_request, working_memory

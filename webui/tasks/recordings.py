@@ -12,7 +12,7 @@ import numpy as np
 from webui.diffusion.latent_colours import LinearColours
 from webui.diffusion.request import GenerateRequest, with_fixed_seed
 from webui.diffusion.trace import Trace, open_trace
-from webui.runtime.catalog import TXT2IMG
+from webui.runtime.entries import TXT2IMG
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
 from webui.tasks.latents import with_noise_model

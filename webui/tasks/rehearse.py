@@ -19,7 +19,7 @@ from typing import Any, Final
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.runtime import memory
-from webui.runtime.catalog import BART, CLIP, T5, TXT2IMG, VIT
+from webui.runtime.entries import BART, CLIP, T5, TXT2IMG, VIT
 from webui.runtime.fullsize import FullSizeModel, full_size_models
 from webui.runtime.jobs import JobContext
 from webui.settings import Settings

@@ -19,7 +19,7 @@ from webui.clip.concepts import concept_labels, read_concepts
 from webui.clip.request import check_texts
 from webui.clip.watch import Watch
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP
+from webui.runtime.entries import CLIP
 from webui.runtime.jobs import JobCancelled, JobContext
 from webui.search.folders import OUTPUTS, SearchFolder
 from webui.search.index import IndexRun

@@ -13,7 +13,7 @@ from webui.diffusion.request import GenerateRequest
 from webui.diffusion.trace import Trace
 from webui.diffusion.wordmaps import competing_word_maps, enlarged, threshold_mask
 from webui.errors import UserError
-from webui.runtime.catalog import CLIP, TXT2IMG, VIT
+from webui.runtime.entries import CLIP, TXT2IMG, VIT
 from webui.runtime.jobs import JobContext
 from webui.store.gallery import SavedPicture
 from webui.store.infotext import format_infotext

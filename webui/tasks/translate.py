@@ -14,7 +14,7 @@ from webui.errors import UserError
 from webui.prompts.abilities import THAI_TO_ENGLISH, Abilities, Skill, choose_model
 from webui.prompts.difference import has_thai
 from webui.prompts.request import PromptTask, WritingSettings
-from webui.runtime.catalog import CatalogEntry
+from webui.runtime.entries import CatalogEntry
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
 

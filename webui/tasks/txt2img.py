@@ -16,7 +16,7 @@ from webui.diffusion.prompt import TokenCount
 from webui.diffusion.request import GenerateRequest, check_request, check_size, with_fixed_seed
 from webui.errors import UserError
 from webui.hooks import BeforeGenerate, ImageSaved, StepDone
-from webui.runtime.catalog import TXT2IMG, ModelKey
+from webui.runtime.entries import TXT2IMG, ModelKey
 from webui.runtime.jobs import JobCancelled, JobContext
 from webui.runtime.pipelines import STABLE_DIFFUSION
 from webui.store.gallery import SavedPicture

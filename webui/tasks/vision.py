@@ -9,7 +9,7 @@ from webui.clip.concepts import read_concepts
 from webui.clip.request import ScoreRequest, check_texts
 from webui.errors import UserError
 from webui.hooks import ScoredPicture
-from webui.runtime.catalog import CLIP, VIT, CatalogEntry
+from webui.runtime.entries import CLIP, VIT, CatalogEntry
 from webui.runtime.jobs import JobContext
 from webui.studio import Studio
 from webui.tasks.clip import score_pictures

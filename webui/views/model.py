@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from webui.i18n import Translator
-from webui.runtime.catalog import CatalogEntry
+from webui.runtime.entries import CatalogEntry
 from webui.views.markup import element, text
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from webui.i18n import Translator
-from webui.runtime.catalog import BART, CLIP, T5, TXT2IMG, VIT
 from webui.runtime.checkpoint_family import FileKind
+from webui.runtime.entries import BART, CLIP, T5, TXT2IMG, VIT
 from webui.runtime.known import Ability, KnownModel
 from webui.runtime.memory import format_bytes
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from webui.errors import UserError
 from webui.i18n import Translator
-from webui.runtime.catalog import TXT2IMG, CatalogEntry
 from webui.runtime.download import DownloadPlan
 from webui.runtime.downloads import DownloadPhase, DownloadStatus
+from webui.runtime.entries import TXT2IMG, CatalogEntry
 from webui.runtime.known import KnownModel
 from webui.runtime.memory import format_bytes
 from webui.runtime.status import LoadedModelStatus, MemoryStatus
