@@ -175,7 +175,7 @@ class ModelManager:
 
     def status(self) -> tuple[LoadedModelStatus, ...]:
         """The models that are loaded, the least recently used first, then those that are being loaded."""
-        loaded = [self._status_of(resident) for resident in self._table.all()]
+        loaded = self._table.status()
         for key, progress in self._flights.under_way().items():
             done, total, _ = progress or (0, 0, "")
             loaded.append(LoadedModelStatus(key, "loading", CPU, Mode.WHOLE, total, done, 0, 0.0, False, False))
@@ -342,20 +342,6 @@ class ModelManager:
         """The models whose modules carry no hooks of accelerate's."""
         whole = (None, Mode.WHOLE)
         return [other for other in self._table.all() if (other.placement and other.placement.mode) in whole]
-
-    def _status_of(self, resident: Resident) -> LoadedModelStatus:
-        return LoadedModelStatus(
-            key=resident.key,
-            state="in_use" if resident.pins else "idle",
-            device=resident.device,
-            mode=resident.placement.mode if resident.placement else Mode.WHOLE,
-            size_bytes=resident.size_bytes,
-            loaded_bytes=resident.size_bytes,
-            pins=resident.pins,
-            idle_seconds=self._table.seconds_idle(resident),
-            saves_memory=resident.saves_memory,
-            shares_modules=bool(self._table.partners(resident)),
-        )
 
     def _loaded(self, key: ModelKey) -> Resident | None:
         key = self._with_dtype(key)

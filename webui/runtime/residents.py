@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from webui.runtime import memory
 from webui.runtime.entries import ModelKey
 from webui.runtime.placement import CPU, Mode, Placement
+from webui.runtime.status import LoadedModelStatus
 
 if TYPE_CHECKING:
     from torch import nn
@@ -117,6 +118,24 @@ class ResidentTable:
         """Every model, the least recently used first."""
         with self._lock:
             return tuple(sorted(self._by_key.values(), key=lambda resident: resident.last_used))
+
+    def status(self) -> list[LoadedModelStatus]:
+        """What is told of every model, the least recently used first."""
+        return [
+            LoadedModelStatus(
+                key=resident.key,
+                state="in_use" if resident.pins else "idle",
+                device=resident.device,
+                mode=resident.placement.mode if resident.placement else Mode.WHOLE,
+                size_bytes=resident.size_bytes,
+                loaded_bytes=resident.size_bytes,
+                pins=resident.pins,
+                idle_seconds=self.seconds_idle(resident),
+                saves_memory=resident.saves_memory,
+                shares_modules=bool(self.partners(resident)),
+            )
+            for resident in self.all()
+        ]
 
     def partners(self, resident: Resident) -> tuple[Resident, ...]:
         """The models that share a module with this one."""
