@@ -11,9 +11,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from safetensors.torch import save_file
 
+from tests.tasks.drawing import PATIENCE, draw_one
 from tests.tasks.test_loras import save_kohya
 from tests.tiny_checkpoint import checkpoint_tensors, save_checkpoint, sdxl_tensors, tiny_sdxl, tiny_stable_diffusion
 from tests.tiny_families import save_families
@@ -24,14 +24,13 @@ from webui.errors import UserError
 from webui.i18n import LANGUAGES
 from webui.runtime.checkpoint_family import FileKind
 from webui.runtime.entries import TXT2IMG
-from webui.store.infotext import Infotext, parse_infotext, read_infotext
+from webui.store.infotext import Infotext, parse_infotext
 from webui.studio import Studio
 from webui.tasks.files import other_files
 from webui.tasks.inside import AblationRequest, TraceRequest, leave_out_word, record_run
 from webui.tasks.latents import request_to_draw
-from webui.tasks.txt2img import count_prompt_tokens, draw_pictures
+from webui.tasks.txt2img import count_prompt_tokens
 
-PATIENCE = 120.0
 REQUEST = GenerateRequest("", model="one", steps=2, seed=7, width=32, height=32, guidance_scale=4.0)
 STYLE = torch.randn(3, 64, generator=torch.Generator().manual_seed(3))
 XL_STYLE = {"clip_l": torch.randn(2, 64, generator=torch.Generator().manual_seed(4)), "clip_g": torch.randn(2, 128)}
@@ -61,11 +60,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def draw(studio: Studio, prompt: str, **fields: Any) -> tuple[Any, str]:
-    asked = replace(REQUEST, prompt=prompt, **fields)
-    job = studio.jobs.submit(lambda context: draw_pictures(studio, asked, context), owner="ann", kind=TXT2IMG)
-    (picture,) = job.result(PATIENCE).pictures
-    with Image.open(picture.path) as image:
-        return np.asarray(image).astype(int), read_infotext(picture.path)
+    return draw_one(studio, replace(REQUEST, prompt=prompt, **fields))
 
 
 def by_hand(pipe: Any, names: dict[str, dict[str, torch.Tensor]], prompt: str, negative: str, model: str) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
+from tests.tasks.drawing import PATIENCE, draw_one
 from tests.tiny_checkpoint import checkpoint_tensors, save_checkpoint, sdxl_tensors, tiny_sdxl, tiny_stable_diffusion
 from webui.diffusion.generate import generate
 from webui.diffusion.lora_tags import LoraUse, split_loras, with_lora
@@ -20,13 +20,12 @@ from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.i18n import LANGUAGES
 from webui.runtime.entries import TXT2IMG
-from webui.store.infotext import parse_infotext, read_infotext
+from webui.store.infotext import parse_infotext
 from webui.studio import Studio
 from webui.tasks.inside import TraceRequest, record_run
 from webui.tasks.latents import request_to_draw
-from webui.tasks.txt2img import count_prompt_tokens, draw_pictures
+from webui.tasks.txt2img import count_prompt_tokens
 
-PATIENCE = 120.0
 REQUEST = GenerateRequest("a cat", model="one", steps=2, seed=7, width=32, height=32)
 RANK, ALPHA = 4, 2.0
 LAYERS = {"unet": ("to_q", "to_v", "to_out.0", "proj_in"), "text_encoder": ("q_proj", "v_proj", "fc1")}
@@ -103,11 +102,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def draw(studio: Studio, prompt: str, model: str = "one") -> tuple[Any, str]:
-    asked = replace(REQUEST, prompt=prompt, model=model)
-    job = studio.jobs.submit(lambda context: draw_pictures(studio, asked, context), owner="ann", kind=TXT2IMG)
-    (picture,) = job.result(PATIENCE).pictures
-    with Image.open(picture.path) as image:
-        return np.asarray(image).astype(int), read_infotext(picture.path)
+    return draw_one(studio, replace(REQUEST, prompt=prompt, model=model))
 
 
 def add_by_hand(pipe: Any, seed: int, weight: float) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+from tests.tasks.drawing import PATIENCE, draw_one
 from tests.tiny_checkpoint import (
     checkpoint_tensors,
     save_checkpoint,
@@ -34,9 +34,8 @@ from webui.studio import Studio
 from webui.tasks.files import other_files, usable_files
 from webui.tasks.inside import TraceRequest, record_run
 from webui.tasks.latents import request_to_draw
-from webui.tasks.txt2img import draw_pictures, prepare_plain_request
+from webui.tasks.txt2img import prepare_plain_request
 
-PATIENCE = 120.0
 REQUEST = GenerateRequest("a cat", model="one", steps=2, seed=7, width=32, height=32, guidance_scale=4.0)
 OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
@@ -79,11 +78,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def draw(studio: Studio, **fields: Any) -> tuple[Any, str]:
-    asked = replace(REQUEST, **fields)
-    job = studio.jobs.submit(lambda context: draw_pictures(studio, asked, context), owner="ann", kind=TXT2IMG)
-    (picture,) = job.result(PATIENCE).pictures
-    with Image.open(picture.path) as image:
-        return np.asarray(image).astype(int), read_infotext(picture.path)
+    return draw_one(studio, replace(REQUEST, **fields))
 
 
 def stock(pipe: Any, model: str) -> Any:
