@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from webui.cli import run
 from webui.errors import UserError
+from webui.runtime import memory
 from webui.runtime.fullsize import FullSizeModel, full_size_models
 from webui.runtime.random_weights import build_empty, write_full_size
 from webui.settings import load_settings
@@ -125,7 +126,17 @@ def test_a_name_that_is_not_there_and_a_full_disk_are_one_sentence(
     with pytest.raises(UserError) as refused:
         rehearse_in(tmp_path, load_settings(data_dir=tmp_path), "x", FullSizeModel.model_validate(spec), lambda _: None)
     assert refused.value.key == "error.rehearse_no_disk"
-    assert not list((tmp_path).rglob("*.safetensors"))
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_what_the_memory_cannot_hold_is_refused_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_ram_bytes", lambda: 1000)
+    with pytest.raises(UserError) as refused:
+        rehearse_in(tmp_path, load_settings(data_dir=tmp_path), "x", small("sd14"), lambda _: None)
+    assert refused.value.key == "error.not_enough_ram"
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_what_can_be_rehearsed_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

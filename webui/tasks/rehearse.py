@@ -22,6 +22,7 @@ from webui.runtime import memory
 from webui.runtime.entries import BART, CLIP, T5, TXT2IMG, VIT
 from webui.runtime.fullsize import FullSizeModel, full_size_models
 from webui.runtime.jobs import JobContext
+from webui.runtime.placement import CPU, LocalHardware, local_device_type
 from webui.settings import Settings
 from webui.studio import Studio, open_studio
 from webui.vision.pictures import PictureFile
@@ -90,6 +91,7 @@ def rehearse_in(
 ) -> Rehearsal:
     """`rehearse` with a folder and a configuration of the caller's."""
     _check_disk(folder, model)
+    _check_memory(model)
     stages: list[Stage] = []
 
     def over(stage: Stage) -> None:
@@ -134,6 +136,15 @@ def _check_disk(folder: Path, model: FullSizeModel) -> None:
     if free < needed:
         sizes = {"needed": memory.format_bytes(needed), "free": memory.format_bytes(free)}
         raise UserError("error.rehearse_no_disk", folder=str(folder.parent), **sizes)
+
+
+def _check_memory(model: FullSizeModel) -> None:
+    """Refuse before gigabytes are written what could not be read again."""
+    bytes_each = 4 if local_device_type(LocalHardware()) == CPU else 2
+    needed, free = model.parameters * bytes_each, memory.available_ram_bytes()
+    if free < needed:
+        sizes = {"needed": memory.format_bytes(needed), "free": memory.format_bytes(free)}
+        raise UserError("error.not_enough_ram", model=model.title, **sizes)
 
 
 def _write(model: FullSizeModel, folder: Path) -> Stage:
