@@ -40,11 +40,6 @@ def studio(models_dir: Path, tmp_path: Path) -> Iterator[Studio]:
     studio.close()
 
 
-@pytest.fixture
-def context() -> JobContext:
-    return JobContext("cpu", threading.Event(), lambda event, kept: None)
-
-
 def test_a_score_through_a_job_is_cached_in_the_studio(studio: Studio, context: JobContext) -> None:
     request = ScoreRequest((png(48, 40, 0), png(40, 40, 1)), ("a cat", "แมว"), "tiny-clip")
     job = studio.jobs.submit(lambda context: score_pictures(studio, request, context), owner="me", kind="clip")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,11 +31,6 @@ def studio(tmp_path: Path, tiny_pipeline_folder: Path) -> Iterator[Studio]:
     opened = open_studio(Settings(data_dir=tmp_path))
     yield opened
     opened.close()
-
-
-@pytest.fixture
-def context() -> JobContext:
-    return JobContext("cpu", threading.Event(), lambda _event, _kept: None)
 
 
 def picture(width: int, height: int) -> PictureFile:

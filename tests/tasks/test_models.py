@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -64,10 +63,6 @@ def studio(tmp_path: Path, hub: Hub) -> Iterator[Studio]:
     own.close()
 
 
-def context() -> JobContext:
-    return JobContext("cpu", threading.Event(), lambda event, kept: None)
-
-
 def wait_for(studio: Studio, repo: str, holds: Callable[[DownloadStatus], bool]) -> DownloadStatus:
     deadline = time.monotonic() + 120
     while True:
@@ -78,10 +73,10 @@ def wait_for(studio: Studio, repo: str, holds: Callable[[DownloadStatus], bool])
         time.sleep(0.02)
 
 
-def test_a_model_is_downloaded_loaded_and_let_go(studio: Studio) -> None:
+def test_a_model_is_downloaded_loaded_and_let_go(studio: Studio, context: JobContext) -> None:
     start_download(studio, look_up(studio, "https://huggingface.co/maker/clip"))
     wait_for(studio, "maker/clip", lambda status: status.phase is DownloadPhase.DONE)
-    assert load_model(studio, "maker/clip", CLIP, context()).hub
+    assert load_model(studio, "maker/clip", CLIP, context).hub
     (loaded,) = studio.manager.status()
     assert loaded.state == "idle"
     move_model_to_ram(studio, loaded_id(loaded))
@@ -129,7 +124,9 @@ def test_a_path_that_leads_nowhere_is_said_to(studio: Studio, hub: Hub, path: st
     assert not hub.asked
 
 
-def test_a_model_elsewhere_is_used_where_it_is(studio: Studio, tiny_clip_folder: Path, tmp_path: Path) -> None:
+def test_a_model_elsewhere_is_used_where_it_is(
+    studio: Studio, tiny_clip_folder: Path, tmp_path: Path, context: JobContext
+) -> None:
     """A folder and files, until they are taken from the list or are gone; nothing of them is touched."""
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(tiny_clip_folder, elsewhere / "own-clip")
@@ -141,7 +138,7 @@ def test_a_model_elsewhere_is_used_where_it_is(studio: Studio, tiny_clip_folder:
         assert add_path(studio, str(elsewhere / name)) == name.removesuffix(".safetensors")  # once
     assert len(added_paths(studio.catalog).paths()) == 3
     for name, task in {"own-clip": CLIP, "dreams": TXT2IMG}.items():
-        entry = load_model(studio, name, task, context())
+        entry = load_model(studio, name, task, context)
         assert (entry.added, entry.source.parent) == (True, elsewhere)
     assert [file.name for file in studio.catalog.extras(wait=True)] == ["soft"]
     shutil.rmtree(elsewhere / "own-clip")
@@ -183,7 +180,7 @@ def test_the_command_line_adds_and_forgets(tmp_path: Path, capsys: pytest.Captur
     assert run(["models", "forget", str(file), *own]) == 2
 
 
-def test_remote_mode_refuses_all_of_it(studio: Studio, hub: Hub) -> None:
+def test_remote_mode_refuses_all_of_it(studio: Studio, hub: Hub, context: JobContext) -> None:
     plan = look_up(studio, "maker/clip")
     asked = len(hub.asked)
     remote = replace(studio, settings=Settings(data_dir=studio.settings.data_dir, host="0.0.0.0"))
@@ -191,7 +188,7 @@ def test_remote_mode_refuses_all_of_it(studio: Studio, hub: Hub) -> None:
         lambda: look_up(remote, "maker/clip"),
         lambda: start_download(remote, plan),
         lambda: stop_download(remote, "maker/clip"),
-        lambda: load_model(remote, "maker/clip", CLIP, context()),
+        lambda: load_model(remote, "maker/clip", CLIP, context),
         lambda: unload_model(remote, "x"),
         lambda: move_model_to_ram(remote, "x"),
     ):

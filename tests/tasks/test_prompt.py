@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -33,11 +32,6 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     opened = open_studio(Settings(data_dir=folder))
     yield opened
     opened.close()
-
-
-@pytest.fixture
-def context() -> JobContext:
-    return JobContext("cpu", threading.Event(), lambda event, kept: None)
 
 
 def ask(studio: Studio, context: JobContext, task: PromptTask, text: str, **values: object) -> PromptAnswer:

@@ -46,11 +46,6 @@ def studio(folder: Path) -> Iterator[Studio]:
     opened.close()
 
 
-@pytest.fixture
-def context() -> JobContext:
-    return JobContext("cpu", threading.Event(), lambda event, kept: None)
-
-
 def test_a_thai_prompt_is_drawn_in_english_and_the_picture_keeps_both(studio: Studio) -> None:
     def draw(context: JobContext) -> DrawnPictures:
         return draw_pictures(studio, replace(REQUEST, negative_prompt="หมา", batch_count=2), context)

@@ -46,11 +46,6 @@ def studio(models_dir: Path, tmp_path: Path) -> Iterator[Studio]:
     studio.close()
 
 
-@pytest.fixture
-def context() -> JobContext:
-    return JobContext("cpu", threading.Event(), lambda event, kept: None)
-
-
 def test_every_task_asks_the_one_loaded_model(studio: Studio, context: JobContext) -> None:
     found = classify_pictures(studio, ClassifyRequest((png(),), 2, "tiny-vit"), context)
     seen = see_picture(studio, SeeRequest(png(), "tiny-vit"), context)

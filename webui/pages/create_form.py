@@ -212,26 +212,14 @@ def build_seed(page: Localizer) -> tuple[gr.Number, gr.Button, gr.Button]:
 def build_batch(page: Localizer, limits: GenerateLimits) -> tuple[gr.Slider, gr.Slider]:
     """How many pictures: runs one after another, and pictures drawn together in a run."""
     with gr.Row(elem_classes="pair"):
-        batch_count = page.make(
-            gr.Slider,
-            {"label": "create.batch_count"},
-            minimum=1,
-            maximum=limits.max_batch_count,
-            step=1,
-            buttons=[],
-            value=1,
-            min_width=140,
-            elem_id="batch-count",
-        )
-        batch_size = page.make(
-            gr.Slider,
-            {"label": "create.batch_size"},
-            minimum=1,
-            maximum=limits.max_batch_size,
-            step=1,
-            buttons=[],
-            value=1,
-            min_width=140,
-            elem_id="batch-size",
-        )
-    return batch_count, batch_size
+        count, size = (
+            page.make(
+                gr.Slider, {"label": label}, minimum=1, maximum=maximum, step=1, buttons=[], value=1, min_width=140,
+                elem_id=elem_id,
+            )
+            for label, maximum, elem_id in (
+                ("create.batch_count", limits.max_batch_count, "batch-count"),
+                ("create.batch_size", limits.max_batch_size, "batch-size"),
+            )
+        )  # fmt: skip
+    return count, size
