@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
 from tests.tiny import save_tiny_clip, save_tiny_pipeline
+
+if TYPE_CHECKING:
+    from webui.studio import Studio
 
 ROOT = Path(__file__).resolve().parent.parent
 EMOJI = ROOT / "models" / "emoji"
@@ -61,6 +65,18 @@ def tiny_pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "tiny"
     save_tiny_pipeline(folder)
     return folder
+
+
+@pytest.fixture
+def studio(tmp_path: Path, tiny_pipeline_folder: Path) -> Iterator[Studio]:
+    """A studio over a folder of its own, with one tiny model."""
+    from webui.settings import Settings
+    from webui.studio import open_studio
+
+    shutil.copytree(tiny_pipeline_folder, tmp_path / "models" / "tiny")
+    opened = open_studio(Settings(data_dir=tmp_path))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")
