@@ -62,29 +62,32 @@ SETTLED = """
 """A colour on its way from one to another is neither."""
 
 
-MARK_SEEN = """
-() => document.querySelectorAll("#tabs [role=tabpanel], #brand, #language, #theme").forEach(
-  (each) => each.toggleAttribute("data-seen", each.checkVisibility()))
+PUT_AWAY = """
+() => { window.putAway = [...document.querySelectorAll("#tabs [role=tabpanel]")]
+  .filter((panel) => !panel.checkVisibility())
+  .map((panel) => [panel, document.createDocumentFragment()]);
+  window.putAway.forEach(([panel, aside]) => aside.append(...panel.childNodes)); }
 """
+PUT_BACK = "() => window.putAway.forEach(([panel, aside]) => panel.append(aside))"
+"""Unseen tabs, whose contents axe would walk through at every look, are aside while it looks."""
 
 
 def barriers(page: Page) -> list[str]:
     """What keeps people from reading or using what is shown: serious and critical, by axe-core.
 
     Only contrast depends on the theme, so the dark one is asked for nothing else; and nothing is asked again of the
-    pages that were looked at before, which are still there unseen.
+    pages that were looked at before, which are unseen now.
     """
-    page.evaluate(MARK_SEEN)
     found = []
+    page.evaluate(PUT_AWAY)
     for theme, rules in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
         page.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
         page.evaluate(SETTLED)
-        for violation in (
-            Axe().run(page, "[data-seen]", {"resultTypes": ["violations"], **rules}).response["violations"]
-        ):
+        for violation in Axe().run(page, options={"resultTypes": ["violations"], **rules}).response["violations"]:
             if violation["impact"] in ("serious", "critical"):
                 places = [f"{node['html'][:160]}: {node['failureSummary'][:240]}" for node in violation["nodes"][:3]]
                 found.append(f"{theme}, {violation['id']}: {places}")
+    page.evaluate(PUT_BACK)
     return found
 
 
