@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +72,23 @@ def t5_tokenizer() -> Any:
     letters = [(chr(code), -3.0) for code in range(ord("!"), ord("~") + 1)]
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), *letters, ("<extra_id_0>", 0.0)]
     return T5TokenizerFast(vocab=pieces, extra_ids=1)
+
+
+def save_spiece(folder: Path) -> None:
+    """The pieces of `t5_tokenizer` as SentencePiece writes them, with the configuration beside them."""
+    pieces = json.loads(t5_tokenizer().backend_tokenizer.to_str())["model"]["vocab"]
+    kinds = {"<unk>": 2, "<pad>": 3, "</s>": 3}
+    messages = []
+    for piece, score in pieces:
+        if not piece.startswith("<extra_id"):
+            text = piece.encode()
+            kind = b"\x18" + bytes([kinds.get(piece, 1)])
+            message = b"\x0a" + bytes([len(text)]) + text + b"\x15" + struct.pack("<f", score) + kind
+            messages.append(b"\x0a" + bytes([len(message)]) + message)
+    trainer = b"\x12\x02\x18\x01"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spiece.model").write_bytes(b"".join(messages) + trainer)
+    (folder / "tokenizer_config.json").write_text('{"extra_ids": 1}', encoding="utf-8")
 
 
 def _vae(**config: Any) -> Any:
@@ -178,6 +196,20 @@ def _flux() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _pixart() -> dict[str, Any]:
+    from diffusers import DPMSolverMultistepScheduler, PixArtTransformer2DModel
+
+    return {
+        "class": "PixArtSigmaPipeline", "text_encoder": _t5(), "tokenizer": "t5",
+        "transformer": PixArtTransformer2DModel(
+            sample_size=SIDE // FACTOR, patch_size=2, in_channels=CHANNELS, out_channels=2 * CHANNELS, num_layers=2,
+            num_attention_heads=2, attention_head_dim=16, cross_attention_dim=32, caption_channels=64,
+        ),
+        "vae": _vae(scaling_factor=0.13025),
+        "scheduler": DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02),
+    }  # fmt: skip
+
+
 FAMILIES: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "sd1": lambda: _stable_diffusion({}, {}),
     "sd2": _stable_diffusion_2,
@@ -186,4 +218,5 @@ FAMILIES: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "xl": _xl,
     "sd3": _sd3,
     "flux": _flux,
+    "pixart": _pixart,
 }

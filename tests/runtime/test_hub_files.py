@@ -75,7 +75,7 @@ def test_what_cannot_be_loaded_is_known_before_its_weights_are_downloaded() -> N
     assert task_in("a/b", PIPELINE, None) == TXT2IMG
     assert task_in("a/b", None, {"model_type": "siglip"}) == CLIP
     for index, config, key in (
-        (PIPELINE | {"_class_name": "PixArtSigmaPipeline"}, None, "model_not_supported"),
+        (PIPELINE | {"_class_name": "SanaPipeline"}, None, "model_not_supported"),
         (PIPELINE | {"unet": ["os", "system"]}, None, "model_foreign_class"),
         (None, {"model_type": "llama"}, "model_not_supported"),
         (None, None, "hub_no_model"),

@@ -40,7 +40,8 @@ def test_other_pipelines_are_listed_as_not_loadable() -> None:
     assert by_id["CompVis/stable-diffusion-v1-4"].loadable
     assert by_id["openai/clip-vit-large-patch14"].loadable
     assert by_id["black-forest-labs/FLUX.1-schnell"].loadable
-    assert not by_id["PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"].loadable
+    assert by_id["PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"].loadable
+    assert not by_id["CompVis/stable-diffusion-v1-4"].model_copy(update={"pipeline": "SanaPipeline"}).loadable
 
 
 @pytest.mark.parametrize(

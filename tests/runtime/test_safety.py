@@ -110,7 +110,7 @@ def test_a_foreign_class_is_refused(models_dir: Path, part: str, value: list[obj
     assert (error.key, error.values["part"]) == ("error.model_foreign_class", part)
 
 
-@pytest.mark.parametrize("value", [None, "PixArtSigmaPipeline", ["my_pipeline", "MyPipeline"], 3])
+@pytest.mark.parametrize("value", [None, "SanaPipeline", ["my_pipeline", "MyPipeline"], 3])
 def test_another_pipeline_is_refused(models_dir: Path, value: object) -> None:
     change_json(models_dir / "tiny" / "model_index.json", lambda index: index.update(_class_name=value))
     assert problem(models_dir / "tiny").key == "error.model_not_supported"

@@ -127,7 +127,7 @@
     },
   };
   const say = (key, values) => shared.say(key, values);
-  // Some things are called otherwise where a transformer predicts velocity (Stable Diffusion 3, FLUX).
+  // Some things are called otherwise where a transformer predicts (Stable Diffusion 3, FLUX, PixArt), and where it is velocity.
   const OF_A_TRANSFORMER = {
     "inside.box.unet": "inside.box.transformer", "inside.fact.calls": "inside.fact.calls.transformer", "inside.fact.prediction": "inside.fact.prediction.transformer",
     "inside.guidance.about": "inside.guidance.about.transformer", "inside.encoder.about": "inside.encoder.about.transformer", "inside.stopped": "inside.stopped.transformer",

@@ -78,8 +78,8 @@
       picked, make("div", { class: "inside-four" }, tiles.map((tile, channel) => figure(say("inside.denoise.channel", { channel: channel + 1 }), tile))), scale, numbers,
       make("div", { class: "inside-three" }, figure(say("inside.denoise.histogram"), bars), make("div", {}, make("h4", {}, say("inside.denoise.norms")), norms), make("div", {}, make("h4", {}, sayOf(run, "inside.denoise.schedule")), scheduleChart)),
       make("p", { class: "inside-note" }, sayOf(run, "inside.denoise.equation")),
-      // A stopped run has no picture to compare with; the tools for latents do not know flow matching.
-      run.picture && run.space !== "flow" ? make("div", { class: "inside-switches" }, make("button", { type: "button", class: "inside-button", id: "inside-resume", click: () => resume({ call: shared.call }) }, say("inside.denoise.resume"))) : null);
+      // A stopped run has no picture to compare with; the tools for latents run the sampler with a U-Net only.
+      run.picture && run.denoiser === "unet" ? make("div", { class: "inside-switches" }, make("button", { type: "button", class: "inside-button", id: "inside-resume", click: () => resume({ call: shared.call }) }, say("inside.denoise.resume"))) : null);
     node.update = update;
     return node;
   };

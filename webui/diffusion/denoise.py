@@ -56,6 +56,7 @@ def record_run(
     samplers: Samplers = SHIPPED_SAMPLERS,
 ) -> RecordedRun:
     """Draw the first picture of `request` and keep what `resume_run` needs; the picture is that of `generate`."""
+    _check_loop(pipe)
     views: list[tuple[float, np.ndarray, np.ndarray]] = []
 
     def keep(view: StepView) -> None:
@@ -206,13 +207,18 @@ def alphas_cumprod(pipe: StableDiffusionPipeline) -> np.ndarray:
     return products
 
 
+def _check_loop(pipe: StableDiffusionPipeline) -> None:
+    """Raise UserError for a model whose denoiser `_Loop` does not know how to call."""
+    can = capabilities_of(pipe)
+    if len(can.text_encoders) != 1 or can.guidance == "embedded" or not can.cross_attention:
+        raise UserError("error.loop_not_for_model")
+
+
 class _Loop:
     """One run of a sampler: its scheduler, its random numbers, and what the U-Net is told of the prompt."""
 
     def __init__(self, pipe: StableDiffusionPipeline, request: GenerateRequest, samplers: Samplers) -> None:
-        can = capabilities_of(pipe)
-        if len(can.text_encoders) != 1 or can.guidance == "embedded":
-            raise UserError("error.loop_not_for_model")
+        _check_loop(pipe)
         self.pipe = pipe
         self.device = computing_device(pipe)
         self.guidance_scale = cast(float, request.guidance_scale)
@@ -261,8 +267,8 @@ def _seeded(pipe: StableDiffusionPipeline, request: GenerateRequest) -> tuple[to
     """The generator of the request's first picture, and the noise that was drawn from it."""
     generator = torch.Generator("cpu").manual_seed(request.seed)
     height, width = cast(int, request.height), cast(int, request.width)
-    factor = pipe.vae_scale_factor
-    shape = (1, pipe.unet.config.in_channels, height // factor, width // factor)
+    can = capabilities_of(pipe)
+    shape = (1, can.latent_channels, height // can.factor, width // can.factor)
     return generator, randn_tensor(
         shape, generator=[generator], device=computing_device(pipe), dtype=pipe.text_encoder.dtype
     )

@@ -19,6 +19,7 @@ from webui.diffusion.light_pipeline import with_parts
 from webui.diffusion.request import GenerateRequest, picture_seeds, with_fixed_seed
 from webui.diffusion.samplers import SHIPPED_SAMPLERS, Sampler, Samplers, build_scheduler
 from webui.runtime.entries import USUAL_GUIDANCE_SCALE
+from webui.runtime.pipelines import PIPELINES
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -142,18 +143,25 @@ def _draw_batch(
         _watch(scheduler, sampler, batch, on_step, cancel, recording, lambda rows: unpacked(pipe, rows, *size))
         images = with_parts(pipe, {"scheduler": scheduler})(
             request.prompt,
-            # None where nothing was written: SDXL then takes zeros, as it was trained with, instead of an empty prompt.
-            negative_prompt=request.negative_prompt or None,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance_scale,
             width=request.width,
             height=request.height,
             num_images_per_prompt=len(seeds),
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            **_options(pipe, request),
         ).images
         if recording is not None:
             recording.finish(images)
     return tuple(Picture(image, seed) for image, seed in zip(images, seeds, strict=True))
+
+
+def _options(pipe: Any, request: GenerateRequest) -> dict[str, Any]:
+    """What this kind of pipeline is called with beside the usual."""
+    kind = PIPELINES.get(type(pipe).__name__)
+    options: dict[str, Any] = {} if kind is None else dict(kind.options)
+    # Left out where nothing was written: SDXL then takes zeros, as it was trained with, instead of an empty prompt.
+    return options | ({"negative_prompt": request.negative_prompt} if request.negative_prompt else {})
 
 
 def _watch(

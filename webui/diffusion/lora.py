@@ -56,6 +56,8 @@ def loras_applied(
     if not loras:
         yield
         return
+    if not hasattr(pipe, "unet"):
+        raise UserError("error.lora_not_for_model", file=str(loras[0].path))
     names = [f"lora_{number}" for number in range(len(loras))]
     try:
         with building:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from webui.diffusion.inversion_words import InversionWord, spans
 from webui.errors import UserError
 from webui.runtime.clip_vocabulary import read_clip_vocabulary
+from webui.runtime.spiece import SPIECE, t5_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -58,16 +59,21 @@ class PromptTokenizers:
         tokenizer: str = "tokenizer",
         limit: int = TOKEN_LIMIT,
         inversions: Sequence[InversionWord] = (),
+        *,
+        clip: bool = True,
+        lowercase: bool = False,
     ) -> TokenCount:
         """The tokens of `prompt` for the txt2img model in `model_folder`, or in the single file of that name.
 
         `tokenizer` is the pipeline's part that counts, `limit` its window; a word of `inversions` counts as many tokens
-        as it has vectors. Raises UserError for a broken tokenizer.
+        as it has vectors. `clip` is False for a T5's tokenizer, `lowercase` True for a model that reads small letters.
+        Raises UserError for a broken tokenizer.
         """
         with self._lock:
             key = (model_folder / tokenizer, revision)
             if key not in self._tokenizers:
-                self._tokenizers[key] = _tokenizer_of(model_folder, tokenizer)
+                read = _tokenizer_of(model_folder, tokenizer, clip=clip)
+                self._tokenizers[key] = _lowercasing(read) if lowercase else read
             found = self._tokenizers[key]
         return count_tokens(found, prompt, limit, inversions)
 
@@ -104,12 +110,22 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         raise UserError("error.model_file_broken", file=str(folder), reason=reason) from error
 
 
-def _tokenizer_of(model: Path, name: str) -> Tokenizer:
+def _tokenizer_of(model: Path, name: str, *, clip: bool) -> Tokenizer:
     if model.is_file():
         return _clip_tokenizer(*read_clip_vocabulary(), {})
-    if name == "tokenizer":
+    if clip:
         return read_tokenizer(model / name)
+    if (model / name / SPIECE).is_file() and not (model / name / "tokenizer.json").is_file():
+        return t5_tokenizer(model / name)
     return _read_whole_tokenizer(model / name / "tokenizer.json")
+
+
+def _lowercasing(tokenizer: Tokenizer) -> Tokenizer:
+    from tokenizers import normalizers
+
+    own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+    return tokenizer
 
 
 def _read_whole_tokenizer(path: Path) -> Tokenizer:

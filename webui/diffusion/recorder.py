@@ -1,7 +1,7 @@
 """Records what happens inside a run, call by call, without changing it: `generate(pipe, request, recorder=Recorder())`.
 
-Each picture of each batch becomes a `Trace`. Of a transformer that has no cross-attention (Stable Diffusion 3, FLUX) it
-holds the steps without word maps.
+Each picture of each batch becomes a `Trace`. Of a transformer (Stable Diffusion 3, FLUX, PixArt) it holds the
+steps without word maps.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class BatchRecording:
         _, kwargs, output = call
         if self._maps is not None:
             self._maps.take_call(len(self._scheduler.timesteps))
-        predicted = self._unpacked(output[0])
+        predicted = self._unpacked(output[0])[:, : self._can.latent_channels]  # PixArt's second half is a variance
         pictures = len(self._seeds)
         self._halves = (predicted[:pictures] if len(predicted) > pictures else None), predicted[-pictures:]
         if self._prompt_embeds is None:
@@ -244,9 +244,9 @@ def _rows_of(
     if can.cross_attention:
         positions = int(pipe.text_encoder.config.max_position_embeddings)
         return prompt_rows(pipe.tokenizer, prompt, positions, lexicon)
-    windows = PIPELINES[type(pipe).__name__].windows
-    parts = [(getattr(pipe, name), length) for name, length in windows]
-    rows, cut = prompt_pieces(prompt, parts)
+    kind = PIPELINES[type(pipe).__name__]
+    parts = [(getattr(pipe, name), length) for name, length in kind.windows]
+    rows, cut = prompt_pieces(prompt.lower() if kind.lowercase else prompt, parts)
     return rows, (), cut
 
 

@@ -22,6 +22,7 @@ from transformers import (
     CLIPImageProcessorPil,
     CLIPProcessor,
     CLIPTokenizer,
+    PreTrainedTokenizerFast,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessorPil,
@@ -35,11 +36,15 @@ from webui.runtime.parts import Part
 from webui.runtime.pipelines import STABLE_DIFFUSION, Half
 from webui.runtime.shared_tokenizer import share
 from webui.runtime.single_file import NO_CHECKER, assemble_checkpoint, checkpoint_parts
+from webui.runtime.spiece import SPIECE, t5_tokenizer
 from webui.runtime.vae_file import check_vae_file, vae_parts
 from webui.runtime.weight_files import check_checkpoint
 
 LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
 _LOCAL_WEIGHTS: Final = {**LOCAL, "use_safetensors": True, "output_loading_info": True}
+
+_RENAMED: Final = {"Transformer2DModel": "PixArtTransformer2DModel"}
+"""Classes whose names in older model_index.json files mean another class today."""
 
 _LIBRARY_COMPLAINTS: Final = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
 """What diffusers, transformers and safetensors raise about files that the checks in `safety` let through."""
@@ -146,7 +151,7 @@ def _pipeline_part(name: str, folder: Path, named: Sequence[str]) -> Part:
     """`named` are library and class, as `safety.check_model_index` has let them through."""
     library, class_name = named
     if library == "diffusers":
-        return _diffusers_part(name, folder, getattr(diffusers, class_name))
+        return _diffusers_part(name, folder, getattr(diffusers, _RENAMED.get(class_name, class_name)))
     model_class = getattr(transformers, class_name)
     return _transformers_part(name, folder, model_class, model_class.config_class)
 
@@ -159,7 +164,7 @@ def _assemble_stable_diffusion(folder: Path, modules: Mapping[str, nn.Module]) -
     options: dict[str, Any] = {name: None for name in kind.optional if name not in kind.parts}
     for name in kind.tokenizers:
         encoder: Any = modules[name.replace("tokenizer", "text_encoder")]
-        load = _load_any_tokenizer if kind.parts[name][1].startswith("T5") else _load_tokenizer
+        load = _load_any_tokenizer if kind.reads_with_t5(name) else _load_tokenizer
         options[name] = load(folder / name, encoder.config.vocab_size)
     if kind.name in (STABLE_DIFFUSION.name, "LatentConsistencyModelPipeline"):
         options |= NO_CHECKER
@@ -279,7 +284,11 @@ def _load_tokenizer(folder: Path, vocab_size: int) -> CLIPTokenizer:
 
 def _load_any_tokenizer(folder: Path, vocab_size: int) -> Any:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        if (folder / SPIECE).is_file() and not (folder / "tokenizer.json").is_file():
+            frame = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+            tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=t5_tokenizer(folder), **frame)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
     except _LIBRARY_COMPLAINTS as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError("error.model_file_broken", file=str(folder), reason=reason) from error

@@ -7,7 +7,7 @@ negative prompt, word maps?) asks this table. What is loaded is asked itself: `d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -18,6 +18,7 @@ _CLIP_TOKENS: Final = ("transformers", r"CLIPTokenizer(Fast)?")
 _T5_TOKENS: Final = ("transformers", r"T5Tokenizer(Fast)?")
 _UNET: Final = ("diffusers", r"UNet2DConditionModel")
 _VAE: Final = ("diffusers", r"AutoencoderKL")
+_PIXART: Final = ("diffusers", r"(PixArt)?Transformer2DModel")  # by its class's name before diffusers 0.29, too
 _SCHEDULER: Final = ("diffusers", r"[A-Z]\w*Scheduler")
 _LCM_SCHEDULER: Final = ("diffusers", r"LCMScheduler")
 _FLOW_SCHEDULER: Final = ("diffusers", r"FlowMatchEulerDiscreteScheduler")
@@ -37,7 +38,8 @@ class PipelineKind:
     side the denoiser takes together. `guidance_scale` is what it is drawn with where the model names none.
     `counted` is the tokenizer whose window a prompt has to fit into, and that window's tokens. `windows` are the
     tokenizers whose tokens a transformer reads as its rows of text, and how many rows each of them fills. `half` is the
-    16-bit dtype that it computes well in: a T5's values are too large for float16.
+    16-bit dtype that it computes well in: a T5's values are too large for float16. `lowercase` says that it makes small
+    letters of a prompt's, and `options` are what it is called with beside the usual.
     """
 
     name: str
@@ -51,6 +53,8 @@ class PipelineKind:
     windows: tuple[tuple[str, int], ...] = (("tokenizer", 77),)
     max_steps: int | None = None
     half: Half = "float16"
+    lowercase: bool = False
+    options: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def flow(self) -> bool:
@@ -67,6 +71,10 @@ class PipelineKind:
         """The parts that cut a prompt into tokens."""
         return tuple(name for name in self.parts if name.startswith("tokenizer"))
 
+    def reads_with_t5(self, tokenizer: str) -> bool:
+        """Whether the part of that name is a T5's tokenizer; else it is CLIP's."""
+        return self.parts[tokenizer][1].startswith("T5")
+
     @property
     def denoiser(self) -> str:
         """The part that predicts noise or velocity: "unet" or "transformer"."""
@@ -74,9 +82,10 @@ class PipelineKind:
 
     @property
     def word_maps(self) -> bool:
-        """Whether the text enters through cross-attention, whose maps say where each word was looked for.
+        """Whether the text enters through a U-Net's cross-attention, whose maps say where each word was looked for.
 
-        A multimodal transformer (Esser et al. 2024) has text and picture attend to all of both at once instead.
+        A multimodal transformer (Esser et al. 2024) has text and picture attend to all of both at once instead; the
+        cross-attention of PixArt's is not recorded.
         """
         return self.denoiser == "unet"
 
@@ -151,6 +160,25 @@ _KINDS: Final = (
         embedded_guidance=True,
         guidance_scale=8.0,
         max_steps=50,
+    ),
+    PipelineKind(
+        "PixArtSigmaPipeline",
+        {
+            "text_encoder": _T5_TEXT,
+            "tokenizer": _T5_TOKENS,
+            "transformer": _PIXART,
+            "vae": _VAE,
+            "scheduler": _SCHEDULER,
+        },
+        half="bfloat16",
+        patch=2,
+        guidance_scale=4.5,
+        counted=("tokenizer", 300),
+        windows=(("tokenizer", 300),),
+        lowercase=True,
+        # Else it draws at the nearest of its training's sizes and scales the picture, and takes words out of the prompt
+        # where two libraries happen to be installed.
+        options={"use_resolution_binning": False, "clean_caption": False},
     ),
 )
 

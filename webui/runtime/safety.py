@@ -147,8 +147,8 @@ def check_pipeline_folder(folder: Path, roots: Sequence[Path]) -> None:
         _check_model_part(folder / part, TRANSFORMERS_STEM if "encoder" in part else DIFFUSERS_STEM, roots)
     _check_files(folder, ("scheduler/scheduler_config.json",), roots)
     for tokenizer in kind.tokenizers:
-        if kind.parts[tokenizer][1].startswith("T5"):
-            _check_files(folder / tokenizer, ("tokenizer.json",), roots)
+        if kind.reads_with_t5(tokenizer):
+            _check_t5_tokenizer(folder / tokenizer, roots)
         else:
             _check_tokenizer_files(folder / tokenizer, roots)
 
@@ -278,6 +278,15 @@ def _check_tokenizer_files(folder: Path, roots: Sequence[Path]) -> None:
         _check_files(folder, ("vocab.json",), roots)
         if not (folder / "merges.txt").is_file():
             raise UserError("error.model_file_missing", file=str(folder / "merges.txt"))
+
+
+def _check_t5_tokenizer(folder: Path, roots: Sequence[Path]) -> None:
+    """`spiece.model` where there is no tokenizer.json; what it says is seen when it is read."""
+    if (folder / "tokenizer.json").is_file() or not (folder / "spiece.model").is_file():
+        _check_files(folder, ("tokenizer.json",), roots)
+    else:
+        resolve_inside(folder / "spiece.model", roots)
+        _check_files(folder, ("tokenizer_config.json",), roots)
 
 
 def _check_files(folder: Path, names: Iterable[str], roots: Sequence[Path]) -> None:

@@ -113,7 +113,16 @@ def count_prompt_tokens(studio: Studio, model: str, prompt: str) -> TokenCount:
     tokenizer, limit = entry.kind.counted
     if tokenizer not in entry.kind.parts:  # left out of this model: CLIP's window is what there is
         tokenizer, limit = STABLE_DIFFUSION.counted
-    return studio.tokenizers.count(entry.source, entry.revision, prompt, tokenizer, limit, known_inversions(studio))
+    return studio.tokenizers.count(
+        entry.source,
+        entry.revision,
+        prompt,
+        tokenizer,
+        limit,
+        known_inversions(studio),
+        clip=not entry.kind.reads_with_t5(tokenizer),
+        lowercase=entry.kind.lowercase,
+    )
 
 
 def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext) -> DrawnPictures:
