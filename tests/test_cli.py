@@ -259,7 +259,7 @@ def test_the_port_is_taken(shell: Shell) -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = str(holder.getsockname()[1])
-        assert_refused(shell.run("serve", "--port", port), port)
+        assert_refused(shell.call("serve", "--port", port), port)
 
 
 def test_serve_answers_without_loading_a_model_library_and_stops_cleanly(
@@ -280,8 +280,10 @@ def test_serve_answers_without_loading_a_model_library_and_stops_cleanly(
         assert f"127.0.0.1:{port}" in process.stdout.readline()
     finally:
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
+    assert "Stopped." in stdout
+    assert "Traceback" not in stderr
     loaded = set(report.read_text(encoding="utf-8").split())
     assert "gradio" in loaded
     assert not loaded & {"torch", "diffusers", "transformers", "accelerate"}

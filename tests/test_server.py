@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -106,28 +104,7 @@ def test_uploads_lie_in_the_data_folder_or_where_nobody_else_can_read(studio: St
     assert not own.exists()
 
 
-def test_the_page_is_served_without_the_model_libraries(tmp_path: Path) -> None:
-    code = """
-import json, sys
-from pathlib import Path
-import httpx
-from webui.server import running_server
-from webui.settings import Settings
-from webui.studio import open_studio
-studio = open_studio(Settings(data_dir=Path(sys.argv[1]), port=0))
-with running_server(studio) as server:
-    assert httpx.get(server.url).status_code == 200
-    print(json.dumps([name for name in ("torch", "diffusers", "transformers", "accelerate") if name in sys.modules]))
-studio.close()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
-    )
-    assert json.loads(done.stdout) == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_command_in_order(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_termination_ends_the_command_in_order(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "webui", "--data-dir", str(tmp_path), "serve", "--port", "0"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
@@ -137,7 +114,7 @@ def test_a_signal_ends_the_command_in_order(tmp_path: Path, number: signal.Signa
     assert "http://127.0.0.1:" in address
     watchdog = threading.Timer(60, process.kill)
     watchdog.start()
-    process.send_signal(number)
+    process.terminate()
     out, err = process.communicate()
     watchdog.cancel()
     assert process.returncode == 0, err
