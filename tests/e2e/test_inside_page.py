@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Visitors
 from tests.e2e.driver import RUN_MS, press_tab, unfold
+from webui.diffusion.bundled import bundled_traces, find_bundled_trace
 from webui.diffusion.trace import open_trace
 
 TAB = {"en-US": "Inside", "th-TH": "ข้างในการรัน"}
@@ -166,8 +167,13 @@ def test_a_word_is_left_out_and_the_prompt_is_scored_against_rivals(visitors: Vi
     expect(page.locator("#inside-locked .inside-note")).to_contain_text(re.compile("ahead|never", re.IGNORECASE))
 
 
-def test_a_step_is_taken_to_the_page_on_latents_and_the_run_goes_on_from_it(visitors: Visitors) -> None:
+def test_a_runs_picture_is_sent_on_and_its_step_goes_to_the_page_on_latents(visitors: Visitors) -> None:
     page = open_inside(visitors)
+    shown = open_trace(find_bundled_trace(next(iter(bundled_traces())))).header
+    page.locator("#inside-to-create").click()
+    expect(page.locator("#prompt textarea")).to_have_value(shown.request.prompt)
+    expect(page.locator("#seed input[type=number]")).to_have_value(str(shown.seed))
+    page.locator("#way-back").click()
     page.locator("#inside-scrub").focus()
     page.keyboard.press("Home")
     for _ in range(4):

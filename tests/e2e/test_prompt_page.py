@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Visitors
-from tests.e2e.driver import RUN_MS
+from tests.e2e.driver import RUN_MS, press_tab
 from webui.runtime.catalog import Catalog
 from webui.runtime.entries import VIT
 from webui.store.infotext import parse_infotext, read_infotext
@@ -56,7 +56,30 @@ def test_thai_is_translated_looked_into_and_used(visitors: Visitors) -> None:
     expect(table).to_contain_text("แมว")
 
 
-def test_candidates_are_marked_previewed_and_said_again(visitors: Visitors) -> None:
+def send_all_the_way_round(page: Page) -> None:
+    """A preview goes from tab to tab until a prompt comes back to where it began; twice the way back is taken."""
+    card = page.locator("#prompt-candidates .prompt-card").first
+    card.locator("[data-action=to_create]").click()
+    expect(page.locator("#prompt textarea")).to_have_value(ENGLISH)
+    expect(page.locator("#steps input[type=number]")).to_have_value("8")
+    expect(page.locator("#seed input[type=number]")).to_have_value("7")
+    page.locator("#way-back").click()
+    card.locator("[data-action=to_latents]").click()
+    page.locator("#latents-decoded-to-vision").click(timeout=RUN_MS)
+    expect(page.locator("#vision-patches .patch").first).to_be_visible(timeout=RUN_MS)
+    page.locator("#vision-to-score").click()
+    expect(page.locator("#score-tray li")).to_have_count(1)
+    page.locator("#score-texts textarea").fill("a cat and a dog")
+    page.locator("#score-run").click()
+    page.locator("#score-matrix button[data-picture]").first.click(timeout=RUN_MS)
+    page.locator("#score-to-prompt").click(timeout=RUN_MS)
+    expect(page.locator("#prompt-text textarea")).to_have_value("a cat and a dog")
+    page.locator("#way-back").click()
+    expect(page.locator("#score-worked")).to_be_visible()
+    press_tab(page, "#tabs", TAB["en-US"])
+
+
+def test_candidates_are_marked_previewed_sent_round_and_said_again(visitors: Visitors) -> None:
     page = open_prompt(visitors)
     write(page, "a cat on a bleu backgruond")
     page.locator("#bart-repair").click()
@@ -69,6 +92,7 @@ def test_candidates_are_marked_previewed_and_said_again(visitors: Visitors) -> N
     expect(first.locator("img.prompt-preview")).to_be_visible(timeout=RUN_MS)
     expect(first.locator(".prompt-scores")).to_contain_text("CLIP: picture and this text")
     expect(first.locator(".prompt-scores")).to_contain_text(re.compile(r"ViT: “cat”.*[✓✗] [<>]?\d+\.\d %"))
+    send_all_the_way_round(page)
     page.locator("#language").get_by_text("ไทย", exact=True).click()
     expect(page.locator(".prompt-original h3")).to_have_text("ข้อความเดิม")
     expect(first.locator("img.prompt-preview")).to_be_visible()

@@ -27,7 +27,7 @@ from webui.pages.reader import Readers, owner_of
 from webui.pages.saved_form import usable_values
 from webui.pages.sending import SentPicture
 from webui.runtime.entries import CatalogEntry
-from webui.store.infotext import parse_infotext, read_infotext
+from webui.store.infotext import carries_infotext, parse_infotext, read_infotext
 from webui.studio import Studio
 from webui.tasks.files import other_files, usable_files
 from webui.tasks.translate import thai_translator
@@ -178,7 +178,10 @@ class CreatePage(Page):
         )
 
     def receive(self, picture: SentPicture, request: gr.Request) -> Iterator[Updates]:
-        """A picture from another tab: its settings into the form."""
+        """A picture from another tab: its settings into the form; without any, the words that came along."""
+        if picture.words and not carries_infotext(picture.path):
+            yield self.with_prompt(picture.words) | {self.notice: "", self.last_notice: None}
+            return
         yield self.read_picture(picture.path, picture.file.name, self.readers.translator(request))
 
     def picture_outputs(self) -> list[Block]:

@@ -117,7 +117,7 @@ def selected_picture(run: Run, selected: int) -> SavedPicture | None:
     return run.pictures[selected] if 0 <= selected < len(run.pictures) else None
 
 
-def sent_picture(_: gr.Request, run: Run, selected: int) -> SentPicture | None:
+def sent_picture(_: gr.EventData, __: gr.Request, run: Run, selected: int) -> SentPicture | None:
     """The picture of `run` that is looked at and its prompt, on their way to another tab."""
     picture = selected_picture(run, selected)
     if picture is None:

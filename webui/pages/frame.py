@@ -95,8 +95,8 @@ def build_page(studio: Studio, extensions: Extensions | None = None, share: Shar
         pages = (*own, *models, *added, *added_below, listed)
         _wire_language(blocks, readers, page, language, pages)
         inside_tab.select(inside.arrive, outputs=inside.arrive_outputs(), **QUIET)
-        here = _Tabs(create, next(iter(gallery), None), score, inside, latents, vision, search, learn)
-        _wire_pictures(tabs, back, here)
+        here = _Tabs(create, next(iter(gallery), None), score, inside, latents, vision, prompt, search, learn)
+        _wire_pictures(tabs, back, readers, here)
         _wire_resuming(tabs, back, inside, latents)
         _wire_found_prompt(tabs, back, create, search)
         _wire_prompts(tabs, back, create, prompt)
@@ -118,6 +118,7 @@ class _Tabs:
     inside: InsidePage
     latents: LatentsPage
     vision: VisionPage
+    prompt: PromptPage
     search: SearchPage
     learn: LearnPage
 
@@ -202,19 +203,23 @@ def _dealt(values: Sequence[Any], hands: Sequence[Sequence[Block]]) -> list[Sequ
     return [tuple(islice(rest, len(hand))) for hand in hands]
 
 
-def _wire_pictures(tabs: gr.Tabs, back: WayBack, here: _Tabs) -> None:
+def _wire_pictures(tabs: gr.Tabs, back: WayBack, readers: Readers, here: _Tabs) -> None:
     """The buttons under a picture, wherever there is one, that take it to the other tabs."""
-    create, vision, search = here.create, here.vision, here.search
+    create, vision, prompt, search = here.create, here.vision, here.prompt, here.search
     stage = create.stage
     senders = [
-        Sender(TabId.CREATE, stage.bar, sent_picture, [stage.run, stage.selected]),
-        Sender(TabId.VISION, vision.form.sending, vision.looked_at),
-        Sender(TabId.SEARCH, search.stage.bar, search.looked_at),
+        Sender(TabId.CREATE, stage.bar.presses, sent_picture, [stage.run, stage.selected]),
+        here.score.sender(),
+        here.inside.sender(),
+        *here.latents.senders(),
+        Sender(TabId.VISION, vision.form.sending.presses, vision.looked_at),
+        prompt.sender(),
+        Sender(TabId.SEARCH, search.stage.bar.presses, search.looked_at),
         *here.learn.senders(),
     ]
     if here.gallery is not None:
         gallery = here.gallery
-        senders.append(Sender(TabId.GALLERY, gallery.stage.bar, gallery.looked_at))
+        senders.append(Sender(TabId.GALLERY, gallery.stage.bar.presses, gallery.looked_at))
     tray = here.score.tray
     destinations = [
         Destination(TabId.CREATE, create.receive, create.picture_outputs()),
@@ -222,9 +227,10 @@ def _wire_pictures(tabs: gr.Tabs, back: WayBack, here: _Tabs) -> None:
         Destination(TabId.INSIDE, here.inside.receive, here.inside.receive_outputs(), then=here.inside.record_on),
         Destination(TabId.LATENTS, here.latents.receive, here.latents.receive_outputs(), [here.latents.form.model]),
         Destination(TabId.VISION, vision.receive, [vision.form.picture]),
+        Destination(TabId.PROMPT, prompt.receive_picture, [prompt.form.text]),
         Destination(TabId.SEARCH, search.receive, search.receive_outputs(), [search.form.model]),
     ]
-    wire_sending(tabs, back, senders, destinations)
+    wire_sending(tabs, back, readers, senders, destinations)
 
 
 def _wire_resuming(tabs: gr.Tabs, back: WayBack, inside: InsidePage, latents: LatentsPage) -> None:

@@ -104,7 +104,7 @@ class GalleryPage(Page):
         """The page has closed."""
         self.desks.forget(session_of(request))
 
-    def looked_at(self, request: gr.Request) -> SentPicture | None:
+    def looked_at(self, _: gr.EventData, request: gr.Request) -> SentPicture | None:
         """The picture looked at, to be sent to another tab."""
         chosen = self.desks.of(session_of(request)).chosen
         if chosen is None:

@@ -120,8 +120,9 @@ def build_stage(page: Localizer) -> AlbumStage:
     with gr.Column(visible=False, elem_id="gallery-picture", elem_classes="card") as looked_at:
         picture = gr.HTML(apply_default_css=False, elem_id="gallery-full")
         bar = build_send_bar(
-            page, "gallery", TabId.CREATE, TabId.SCORE, TabId.INSIDE, TabId.LATENTS, TabId.VISION, TabId.SEARCH
-        )
+            page, "gallery", TabId.CREATE, TabId.SCORE, TabId.INSIDE, TabId.LATENTS, TabId.VISION, TabId.PROMPT,
+            TabId.SEARCH,
+        )  # fmt: skip
         parameters = gr.HTML(apply_default_css=False, elem_id="gallery-parameters")
         with gr.Row(elem_classes="send-bar"):
             remove = page.make(gr.Button, {"value": "gallery.delete_this"}, size="md", elem_id="gallery-delete-this")

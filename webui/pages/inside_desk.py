@@ -6,11 +6,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from PIL import Image
+
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.trace import Trace
 from webui.errors import UserError
 from webui.pages.clip_run import JobStep
+from webui.pages.sending import SentPicture, lend
 from webui.pages.session_desks import SessionDesks
+from webui.store.gallery import png_bytes
+from webui.store.infotext import format_infotext
 
 if TYPE_CHECKING:
     from webui.diffusion.ablation import Ablation
@@ -38,6 +43,17 @@ class InsideDesk:
             return None
         header = self.trace.header
         return replace(header.request, seed=header.seed, batch_size=1, batch_count=1)
+
+    def finished(self) -> SentPicture | None:
+        """The picture of the run looked at, with what draws it again; None for a run that was stopped.
+
+        Raises UserError when there is no room for the file.
+        """
+        if self.trace is None or self.trace.picture is None:
+            return None
+        image, header = Image.fromarray(self.trace.picture), self.trace.header
+        infotext = format_infotext(header.request, header.seed, *image.size)
+        return lend(f"run-{header.seed}.png", png_bytes(image, infotext), header.request.prompt)
 
 
 class InsideDesks(SessionDesks[InsideDesk]):

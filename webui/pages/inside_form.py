@@ -18,6 +18,7 @@ from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.create_form import default_request, offered_samplers, own_settings
 from webui.pages.localize import Localizer, Updates
 from webui.pages.model_list import build_model_list
+from webui.pages.sending import SendBar, TabId, build_send_bar
 from webui.runtime.catalog import Catalog
 from webui.runtime.entries import TXT2IMG
 from webui.views.inside_words import inside_words
@@ -64,6 +65,7 @@ class InsideParts:
     bundled: gr.Dropdown
     upload: gr.UploadButton
     save: gr.DownloadButton
+    bar: SendBar
     problem: gr.HTML
     diagram: gr.HTML
     scrubber: gr.HTML
@@ -128,9 +130,9 @@ def build_parts(
     samplers: Samplers,
     heads: gr.Checkbox,
     record: RunBar,
-    source: tuple[gr.Dropdown, gr.UploadButton, gr.DownloadButton, gr.HTML],
+    source: tuple[gr.Dropdown, gr.UploadButton, gr.DownloadButton, SendBar, gr.HTML],
 ) -> InsideParts:
-    """What is shown of a run. `source` are the dropdown, the two buttons and the place for a problem."""
+    """What is shown of a run. `source` is what `build_source` made."""
     diagram = _browser_part(page, "inside-diagram", "mountDiagram(element, props, watch)")
     with gr.Column(elem_id="inside-scrubber"):
         scrubber = _browser_part(page, "inside-scrubber-part", "mountScrubber(element, props, watch)")
@@ -187,8 +189,8 @@ def build_parts(
     )
 
 
-def build_source(page: Localizer) -> tuple[gr.Dropdown, gr.UploadButton, gr.DownloadButton, gr.HTML]:
-    """What was recorded before: the runs that ship with the models, a file, and the file of the run looked at."""
+def build_source(page: Localizer) -> tuple[gr.Dropdown, gr.UploadButton, gr.DownloadButton, SendBar, gr.HTML]:
+    """Shipped runs and files; and of the run looked at its file, the ways of its picture, a problem."""
     bundled = page.make(
         gr.Dropdown, {"label": "inside.bundled", "choices": bundled_choices}, value=None, elem_id="inside-bundled"
     )
@@ -197,8 +199,12 @@ def build_source(page: Localizer) -> tuple[gr.Dropdown, gr.UploadButton, gr.Down
             gr.UploadButton, {"label": "inside.open"}, file_types=[".safetensors"], size="md", elem_id="inside-open"
         )
         save = page.make(gr.DownloadButton, {"label": "inside.save"}, size="md", visible=False, elem_id="inside-save")
+    bar = build_send_bar(
+        page, "inside", TabId.CREATE, TabId.SCORE, TabId.LATENTS, TabId.VISION, TabId.PROMPT, TabId.SEARCH,
+        visible=False,
+    )  # fmt: skip
     problem = gr.HTML(apply_default_css=False, elem_id="inside-problem", elem_classes="run-status")
-    return bundled, upload, save, problem
+    return bundled, upload, save, bar, problem
 
 
 def bundled_choices(say: Translator) -> list[tuple[str, str]]:

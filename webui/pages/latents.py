@@ -29,11 +29,13 @@ from webui.i18n import Translator
 from webui.pages.clip_run import JobStep, follow_job, stop_job
 from webui.pages.latents_desk import LatentDesk, LatentDesks, Subject
 from webui.pages.latents_form import Anatomy, Editor, SourceForm, build_anatomy, build_editor, build_source
+from webui.pages.latents_sending import latents_senders
 from webui.pages.latents_tools import LatentTools
 from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, never_silent, unchanged
 from webui.pages.page import LanguageChange, Page
 from webui.pages.reader import Readers, owner_of, session_of
-from webui.pages.sending import SentPicture
+from webui.pages.sending import Sender, SentPicture
+from webui.store.infotext import prompt_in
 from webui.studio import Studio
 from webui.tasks.latents import EncodeRequest, decode, encode
 from webui.views.latents import (
@@ -101,6 +103,10 @@ class LatentsPage(Page):
         desk = self.desks.change(session_of(request), picture=picture.file)
         yield self._chosen(desk, self.readers.translator(request))
         yield from self._encode(model, False, request)
+
+    def senders(self) -> list[Sender]:
+        """The ways of the pictures decoded here to the other tabs."""
+        return latents_senders(self.desks, self.anatomy, self.editor, self.tools.run)
 
     def receive_outputs(self) -> list[Block]:
         """Everything that `receive` changes."""
@@ -189,6 +195,7 @@ class LatentsPage(Page):
             desk = self.desks.change(
                 session,
                 encoding=step,
+                prompt=prompt_in(SentPicture(asked.picture).path),
                 subject=Subject(found.latent, found.colours, None, found.other),
                 edits=EditHistory(),
                 refused=None,

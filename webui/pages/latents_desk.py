@@ -34,11 +34,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LatentDesk:
-    """`view` is what the canvas shows, "colours" or a channel; `region` the cells marked on it."""
+    """`view` is what the canvas shows, "colours" or a channel; `region` the cells marked on it.
+
+    `prompt` is what the encoded picture was drawn from, "" for one that does not say.
+    """
 
     picture: PictureFile | None = None
     other: PictureFile | None = None
     encoding: JobStep[EncodedPicture] = field(default_factory=JobStep)
+    prompt: str = ""
     subject: Subject | None = None
     edits: EditHistory = field(default_factory=EditHistory)
     refused: UserError | None = None

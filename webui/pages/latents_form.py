@@ -12,6 +12,7 @@ from webui.i18n import Translator
 from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.localize import Localizer
 from webui.pages.model_list import build_model_list
+from webui.pages.sending import SendBar, TabId, build_send_bar
 from webui.runtime.catalog import Catalog
 from webui.runtime.entries import TXT2IMG
 from webui.views.latents import render_empty
@@ -39,6 +40,7 @@ class Anatomy:
     """The picture's way through the VAE."""
 
     encoding: gr.HTML
+    bar: SendBar
     channels: gr.HTML
     colours: gr.HTML
 
@@ -73,6 +75,7 @@ class Editor:
     edits: gr.HTML
     status: gr.HTML
     result: gr.HTML
+    bar: SendBar
     channels: gr.HTML
 
 
@@ -118,6 +121,7 @@ class ResumeForm:
     take: gr.Button
     resume: RunBar
     result: gr.HTML
+    bar: SendBar
 
 
 def build_source(page: Localizer, catalog: Catalog) -> SourceForm:
@@ -135,11 +139,12 @@ def build_source(page: Localizer, catalog: Catalog) -> SourceForm:
 def build_anatomy(page: Localizer) -> Anatomy:
     """What is shown of an encoded picture."""
     encoding = gr.HTML(apply_default_css=False, elem_id="latents-encoding")
+    bar = _send_bar(page, "latents-decoded")
     with page.make(gr.Accordion, {"label": "latents.channels"}, open=True):
         channels = gr.HTML(apply_default_css=False, elem_id="latents-channels")
     with page.make(gr.Accordion, {"label": "latents.colours"}, open=True):
         colours = gr.HTML(apply_default_css=False, elem_id="latents-colours")
-    return Anatomy(encoding, channels, colours)
+    return Anatomy(encoding, bar, channels, colours)
 
 
 def build_editor(page: Localizer) -> Editor:
@@ -179,11 +184,12 @@ def build_editor(page: Localizer) -> Editor:
     edits = gr.HTML(apply_default_css=False, elem_id="latents-edits")
     status = gr.HTML(apply_default_css=False, elem_id="latents-edit-status", elem_classes="run-status")
     result = gr.HTML(apply_default_css=False, elem_id="latents-edited")
+    bar = _send_bar(page, "latents-edited")
     channels = gr.HTML(apply_default_css=False, elem_id="latents-edited-channels")
     return Editor(
         subject, view, canvas, (x, y, w, h), from_x, from_y, noise_seed, strength, zero_region, noise_region, paste,
         channel, gain, offset, second, scale, zero_channel, swap, bits, rounding, undo, redo, reset, edits, status,
-        result, channels,
+        result, bar, channels,
     )  # fmt: skip
 
 
@@ -238,7 +244,13 @@ def build_resume(page: Localizer, samplers: Samplers) -> ResumeForm:
     take = page.make(gr.Button, {"value": "latents.run.take"}, elem_id="latents-take")
     resume = build_run_bar(page, "latents-resume", "latents.run.resume")
     result = gr.HTML(apply_default_css=False, elem_id="latents-resumed")
-    return ResumeForm(prompt, seed, steps, sampler, bar, file, picture, call, strip, take, resume, result)
+    sending = _send_bar(page, "latents-resumed")
+    return ResumeForm(prompt, seed, steps, sampler, bar, file, picture, call, strip, take, resume, result, sending)
+
+
+def _send_bar(page: Localizer, name: str) -> SendBar:
+    """The ways of the decoded picture above; unseen without one (latents.css). None leads inside: no run drew it so."""
+    return build_send_bar(page, name, TabId.CREATE, TabId.SCORE, TabId.VISION, TabId.PROMPT, TabId.SEARCH)
 
 
 def _views(say: Translator) -> list[tuple[str, str]]:

@@ -99,9 +99,9 @@ class LearnPage(Page):
 
     def senders(self) -> list[Sender]:
         """Each chapter's way to the tab where its picture can be looked at further."""
-        return [Sender(TabId.LEARN, bar, self.picture) for bar in self.bars.values()]
+        return [Sender(TabId.LEARN, bar.presses, self.picture) for bar in self.bars.values()]
 
-    def picture(self, request: gr.Request) -> SentPicture | None:
+    def picture(self, _: gr.EventData, request: gr.Request) -> SentPicture | None:
         """The picture of the tour and its prompt, on their way to another tab."""
         tour = self.desks.of(session_of(request)).taking.value
         if tour is None:

@@ -16,9 +16,11 @@ from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates, merged, ne
 from webui.pages.page import LanguageChange, Page
 from webui.pages.prompt_form import BUTTONS, FamilyPanel, PromptForm, PromptStage, build_prompt_form, build_prompt_stage
 from webui.pages.reader import Readers, owner_of
+from webui.pages.sending import Sender, SentPicture, TabId, lend
 from webui.prompts.abilities import Abilities, abilities_of, refusal
 from webui.prompts.request import PromptTask, prompt_request_from_values
 from webui.runtime.entries import T5, TXT2IMG, CatalogEntry
+from webui.store.infotext import read_infotext, request_from_infotext
 from webui.studio import Studio
 from webui.tasks.prompt import AttentionRequest, PromptAnswer, TextSoFar, attend, check_prompt, rewrite_prompt
 from webui.tasks.prompt_preview import CandidatePreview, PreviewRequest, preview_candidates
@@ -101,6 +103,15 @@ class PromptPage(Page):
     def receive(self, words: str) -> Updates:
         """A prompt from txt2img."""
         return {self.form.text: words}
+
+    def receive_picture(self, picture: SentPicture, _: gr.Request) -> Iterator[Updates]:
+        """A picture from another tab: the words that came along, else its prompt. Raises UserError without either."""
+        words = picture.words or request_from_infotext(read_infotext(picture.path)).prompt
+        yield self.receive(words)
+
+    def sender(self) -> Sender:
+        """The way of a candidate's preview to the other tabs."""
+        return Sender(TabId.PROMPT, self.stage.presses, previewed, [self.desk])
 
     def use(self, desk: PromptDesk, event: gr.EventData) -> tuple[str, str] | None:
         """The text of the candidate whose button was pressed, and what it is a translation of; None for another press.
@@ -327,6 +338,13 @@ class PromptPage(Page):
 
     def _drawers(self) -> tuple[CatalogEntry, ...]:
         return self.studio.catalog.entries(TXT2IMG)
+
+
+def previewed(event: gr.EventData, _: gr.Request, desk: PromptDesk) -> SentPicture | None:
+    """The preview of the candidate whose button was pressed, and its text."""
+    place = _sent(event).get("place")
+    preview = desk.previews.get(place) if isinstance(place, int) else None
+    return None if preview is None else lend(f"preview-{place}.png", preview.png, preview.text)
 
 
 def _abilities(entry: CatalogEntry | None) -> Abilities | None:

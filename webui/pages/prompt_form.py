@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from gradio.blocks import Block
 from webui.i18n import Translator
 from webui.pages.localize import Localizer
 from webui.pages.model_list import build_model_list
+from webui.pages.sending import TabId
 from webui.prompts.request import PromptTask, WritingSettings
 from webui.runtime.catalog import Catalog
 from webui.runtime.entries import BART, T5
@@ -38,9 +39,13 @@ _ACTION_JS: Final = """
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-action]");
   if (!button) return;
-  trigger("click", { action: button.dataset.action, place: Number(button.dataset.place) });
+  const sent = ["to_create", "to_score", "to_inside", "to_latents", "to_vision", "to_search"];
+  const { action, place } = button.dataset;
+  trigger(sent.includes(action) ? action : "click", { action, place: Number(place) });
 });
 """
+PREVIEWS_GO_TO: Final = (TabId.CREATE, TabId.SCORE, TabId.INSIDE, TabId.LATENTS, TabId.VISION, TabId.SEARCH)
+"""The tabs that a candidate's preview can be sent to; each press is an event of its own, `to_score` and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,11 @@ class PromptStage:
     attention: gr.Column
     layer: gr.Dropdown
     table: gr.HTML
+
+    @property
+    def presses(self) -> dict[TabId, Callable[..., Any]]:
+        """What listens to the buttons that send a candidate's preview to a tab."""
+        return {tab: getattr(self.candidates, f"to_{tab}") for tab in PREVIEWS_GO_TO}
 
 
 def build_prompt_form(page: Localizer, catalog: Catalog) -> PromptForm:

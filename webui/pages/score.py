@@ -23,6 +23,7 @@ from webui.pages.score_desk import Desk, Desks
 from webui.pages.score_form import ScoreForm, ScoreStage, build_form, build_stage
 from webui.pages.score_tools import ScoreTools
 from webui.pages.score_tray import ScoreTray, place_of
+from webui.pages.sending import Sender, SentPicture, TabId
 from webui.runtime.entries import TXT2IMG
 from webui.runtime.jobs import JobContext
 from webui.security.rules import Deed, may
@@ -96,6 +97,15 @@ class ScorePage(Page):
     def leave(self, request: gr.Request) -> None:
         """The page has closed."""
         self.desks.forget(session_of(request))
+
+    def sender(self) -> Sender:
+        """The way of the chosen cell to the other tabs."""
+        return Sender(TabId.SCORE, self.stage.bar.presses, self.looked_at)
+
+    def looked_at(self, _: gr.EventData, request: gr.Request) -> SentPicture | None:
+        """The picture and the text of the chosen cell."""
+        asked = self.desks.of(session_of(request)).cell_request()
+        return None if asked is None else SentPicture(asked.picture, asked.text)
 
     def _wire_form(self) -> None:
         form = self.form

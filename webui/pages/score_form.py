@@ -10,6 +10,7 @@ import gradio as gr
 from webui.pages.clip_run import RunBar, build_run_bar
 from webui.pages.localize import Localizer
 from webui.pages.model_list import build_model_list
+from webui.pages.sending import SendBar, TabId, build_send_bar
 from webui.runtime.catalog import Catalog
 from webui.runtime.entries import CLIP
 from webui.views.score_parts import render_empty_score, render_tray
@@ -65,6 +66,7 @@ class ScoreStage:
     matrix: gr.HTML
     cell: gr.Column
     cell_status: gr.HTML
+    bar: SendBar
     worked: gr.HTML
     explain: RunBar
     relevance: gr.HTML
@@ -117,6 +119,9 @@ def build_stage(page: Localizer) -> ScoreStage:
         payload = gr.JSON(visible="hidden", elem_id="score-payload")
         cell_status = gr.HTML(apply_default_css=False, elem_id="cell-status", elem_classes="run-status")
         with gr.Column(visible=False, elem_id="score-cell") as cell:
+            sending = build_send_bar(
+                page, "score", TabId.CREATE, TabId.INSIDE, TabId.LATENTS, TabId.VISION, TabId.PROMPT, TabId.SEARCH
+            )
             worked = gr.HTML(apply_default_css=False, elem_id="score-worked")
             explain = build_run_bar(page, "explain", "score.explain")
             relevance = gr.HTML(apply_default_css=False, elem_id="score-relevance")
@@ -127,6 +132,6 @@ def build_stage(page: Localizer) -> ScoreStage:
         with page.make(gr.Accordion, {"label": "score.map.heading"}, open=False):
             vector_map = gr.HTML(apply_default_css=False, elem_id="score-map")
     return ScoreStage(
-        empty, found, remarks, measure, matrix, cell, cell_status, worked, explain, relevance, csv, json, payload,
-        rankings, text_matrix, vector_map,
+        empty, found, remarks, measure, matrix, cell, cell_status, sending, worked, explain, relevance, csv, json,
+        payload, rankings, text_matrix, vector_map,
     )  # fmt: skip

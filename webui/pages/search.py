@@ -91,7 +91,7 @@ class SearchPage(Page):
         row = self.desks.of(session_of(request)).row
         return gr.update(value=row.prompt) if row is not None and row.prompt else gr.update()
 
-    def looked_at(self, request: gr.Request) -> SentPicture | None:
+    def looked_at(self, _: gr.EventData, request: gr.Request) -> SentPicture | None:
         """A copy of the picture looked at, where the page may show it from, and the words that found it."""
         desk = self.desks.of(session_of(request))
         if desk.row is None or desk.found is None:

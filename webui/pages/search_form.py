@@ -145,6 +145,8 @@ def build_stage(page: Localizer, *, owner: bool) -> SearchStage:
         with gr.Row(elem_classes="pair"):
             like = page.make(gr.Button, {"value": "search.like"}, size="md", elem_id="search-like")
             use = page.make(gr.Button, {"value": "search.use_prompt"}, size="md", elem_id="search-use")
-        bar = build_send_bar(page, "search", TabId.CREATE, TabId.SCORE, TabId.INSIDE, TabId.LATENTS, TabId.VISION)
+        bar = build_send_bar(
+            page, "search", TabId.CREATE, TabId.SCORE, TabId.INSIDE, TabId.LATENTS, TabId.VISION, TabId.PROMPT
+        )
     results = gr.HTML(apply_default_css=False, elem_id="search-results", js_on_load=_RESULTS_JS)
     return SearchStage(empty, chosen, full, use, like, bar, results)

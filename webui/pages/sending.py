@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -11,8 +13,13 @@ from typing import Any, Final
 
 import gradio as gr
 from gradio.blocks import Block
+from gradio.utils import get_upload_folder
 
+from webui.errors import UserError
 from webui.pages.localize import FOLLOWED, QUIET, Localizer, Updates
+from webui.pages.reader import Readers
+from webui.store.gallery import save_refusal
+from webui.store.whole_file import write_whole
 from webui.vision.pictures import PictureFile
 
 
@@ -37,9 +44,15 @@ _LABELS: Final[Mapping[TabId, str]] = MappingProxyType(
         TabId.INSIDE: "send.to_inside",
         TabId.LATENTS: "send.to_latents",
         TabId.VISION: "send.to_vision",
+        TabId.PROMPT: "send.to_prompt",
         TabId.SEARCH: "send.to_search",
     }
 )
+
+
+_TWO_FRAMES_JS: Final = """
+(...values) => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(values))))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +75,22 @@ class SendBar:
     row: gr.Row
     buttons: Mapping[TabId, gr.Button]
 
+    @property
+    def presses(self) -> dict[TabId, Callable[..., Any]]:
+        """What listens to each button."""
+        return {tab: getattr(button, "click") for tab, button in self.buttons.items()}  # noqa: B009 - made at run time
+
+    def shown(self, there: bool) -> Updates:
+        """The bar is there as long as there is a picture to send."""
+        return {self.row: gr.update(visible=there)}
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:
     """A tab that takes pictures.
 
-    `receive(picture, request, *values of inputs)` yields updates of `outputs`; it raises gr.Error, which the page
-    shows, when it cannot use the picture. `then` wires what follows on the event's end.
+    `receive(picture, request, *values of inputs)` yields updates of `outputs`; it raises UserError when it cannot use
+    the picture. `then` wires what follows on the event's end.
     """
 
     tab: TabId
@@ -104,10 +126,13 @@ class WayBack:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """A tab that has a picture: `picture(request, *values of inputs)` is the one looked at, None for none."""
+    """A tab that has a picture: `picture(event, request, *values of inputs)` is the one looked at, None for none.
+
+    `presses` are what listens to the presses (`button.click`), by the tab they lead to.
+    """
 
     tab: TabId
-    bar: SendBar
+    presses: Mapping[TabId, Callable[..., Any]]
     picture: Callable[..., SentPicture | None]
     inputs: Sequence[Block] = field(default=())
 
@@ -127,31 +152,76 @@ def build_way_back(page: Localizer) -> WayBack:
     return WayBack(button, gr.State(TabId.CREATE.value))
 
 
-def wire_sending(tabs: gr.Tabs, back: WayBack, senders: Sequence[Sender], destinations: Sequence[Destination]) -> None:
+def lend(name: str, png: bytes, words: str = "") -> SentPicture:
+    """A picture that is no file yet, as one in the folder from which the page may show files.
+
+    The same picture has the same file however often it is sent. Raises UserError when the folder cannot take it.
+    """
+    path = Path(get_upload_folder()) / hashlib.sha256(png).hexdigest() / name
+    try:
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, png)
+    except OSError as error:
+        raise save_refusal(path.parent, error) from error
+    return SentPicture(PictureFile(name, path), words)
+
+
+def wire_sending(
+    tabs: gr.Tabs, back: WayBack, readers: Readers, senders: Sequence[Sender], destinations: Sequence[Destination]
+) -> None:
     """Connect every button with the tab that it leads to; the tab first, so that the work is seen."""
+    wires = _Wires(tabs, back, readers, gr.State(None))
     for sender in senders:
         for destination in destinations:
-            button = sender.bar.buttons.get(destination.tab)
-            if button is not None:
-                _wire(tabs, back, button, sender, destination)
+            press = sender.presses.get(destination.tab)
+            if press is not None:
+                wires.connect(press, sender, destination)
 
 
-def _wire(tabs: gr.Tabs, back: WayBack, button: gr.Button, sender: Sender, destination: Destination) -> None:
-    count = len(sender.inputs)
+@dataclass(frozen=True, slots=True)
+class _Wires:
+    """What all ways share; `carried` holds the picture of the session that is between two tabs."""
 
-    def send(request: gr.Request, *values: Any) -> Iterator[Updates]:
-        picture = sender.picture(request, *values[:count])
-        if picture is None:
-            yield {tabs: gr.skip()}
-            return
-        yield {tabs: gr.update(selected=destination.tab.value)} | back.leads_to(sender.tab)
-        yield from destination.receive(picture, request, *values[count:])
+    tabs: gr.Tabs
+    back: WayBack
+    readers: Readers
+    carried: gr.State
 
-    sent = button.click(
-        send,
-        inputs=[*sender.inputs, *destination.inputs],
-        outputs=[tabs, *back.outputs(), *destination.outputs],
-        **FOLLOWED,
-    )
-    if destination.then is not None:
-        destination.then(sent.success)
+    def connect(self, press: Callable[..., Any], sender: Sender, destination: Destination) -> None:
+        """Two events: Gradio fills a tab that opens for the first time once more, over what came with its opening."""
+        tabs, carried = self.tabs, self.carried
+
+        def send(event: gr.EventData, request: gr.Request, *values: Any) -> Updates:
+            with self._said(request):
+                picture = sender.picture(event, request, *values)
+            if picture is None:
+                return {tabs: gr.skip(), carried: None}
+            opened = {tabs: gr.update(selected=destination.tab.value), carried: picture}
+            return opened | self.back.leads_to(sender.tab)
+
+        def receive(picture: SentPicture | None, request: gr.Request, *values: Any) -> Iterator[Updates]:
+            if picture is None:
+                yield {carried: None}
+                return
+            with self._said(request):
+                yield from destination.receive(picture, request, *values)
+
+        sent = press(send, inputs=sender.inputs, outputs=[tabs, carried, *self.back.outputs()], **QUIET)
+        received = sent.success(
+            receive,
+            inputs=[carried, *destination.inputs],
+            outputs=[carried, *destination.outputs],
+            js=_TWO_FRAMES_JS,
+            **FOLLOWED,
+        )
+        if destination.then is not None:
+            destination.then(received.success)
+
+    @contextmanager
+    def _said(self, request: gr.Request) -> Iterator[None]:
+        """What the user can put right becomes what Gradio's page shows, in the reader's language."""
+        try:
+            yield
+        except UserError as error:
+            raise gr.Error(self.readers.translator(request).error(error), print_exception=False) from error

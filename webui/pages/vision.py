@@ -83,7 +83,7 @@ class VisionPage(Page):
         """A picture from another tab, which is looked at as soon as it is there."""
         yield {self.form.picture: str(picture.path)}
 
-    def looked_at(self, request: gr.Request) -> SentPicture | None:
+    def looked_at(self, _: gr.EventData, request: gr.Request) -> SentPicture | None:
         """The picture looked at, to be sent to another tab."""
         picture = self.desks.of(session_of(request)).picture
         return None if picture is None else SentPicture(picture)

@@ -68,8 +68,9 @@ def build_form(page: Localizer, catalog: Catalog) -> VisionForm:
     model = build_model_list(page, catalog, VIT, elem_id="vision-model")
     bar = build_run_bar(page, "vision", "vision.run")
     sending = build_send_bar(
-        page, "vision", TabId.CREATE, TabId.SCORE, TabId.INSIDE, TabId.LATENTS, TabId.SEARCH, visible=False
-    )
+        page, "vision", TabId.CREATE, TabId.SCORE, TabId.INSIDE, TabId.LATENTS, TabId.PROMPT, TabId.SEARCH,
+        visible=False,
+    )  # fmt: skip
     return VisionForm(picture, last, gallery, model, bar, sending)
 
 

@@ -7,6 +7,7 @@ name holds the number, so that two threads or processes never give the same numb
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import re
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -62,7 +63,7 @@ class Gallery:
         try:
             path = _write_numbered(folder, image, infotext, seed)
         except OSError as error:
-            raise _refusal(folder, error) from error
+            raise save_refusal(folder, error) from error
         return SavedPicture(path, seed, *image.size, infotext)
 
     def recent(self, count: int) -> tuple[SavedPicture, ...]:
@@ -96,15 +97,27 @@ def open_picture(path: Path) -> SavedPicture:
     return SavedPicture(path, int(match[2]) if match else 0, width, height, infotext)
 
 
+def png_bytes(image: Image.Image, infotext: str = "") -> bytes:
+    """`image` as a PNG file that carries `infotext`, or nothing but its pixels."""
+    buffer = io.BytesIO()
+    _write_png(buffer, image, infotext)
+    return buffer.getvalue()
+
+
 def _write_numbered(folder: Path, image: Image.Image, infotext: str, seed: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     number, unfinished = _claim_number(folder)
     path = folder / f"{number:05d}-{seed}.png"
     with written_whole(path, unfinished) as file:
-        info = PngInfo()
-        info.add_text(PNG_KEY, infotext)
-        image.save(file, format="PNG", pnginfo=info)
+        _write_png(file, image, infotext)
     return path
+
+
+def _write_png(file: IO[bytes], image: Image.Image, infotext: str) -> None:
+    info = PngInfo()
+    if infotext:
+        info.add_text(PNG_KEY, infotext)
+    image.save(file, format="PNG", pnginfo=info)
 
 
 def _claim_number(folder: Path) -> tuple[int, Path]:
@@ -145,7 +158,8 @@ def _is_stale(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _refusal(folder: Path, error: OSError) -> UserError:
+def save_refusal(folder: Path, error: OSError) -> UserError:
+    """Why `folder` did not take a picture, in words that say what to change."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError("error.disk_full", folder=str(folder))
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -149,6 +149,22 @@ def request_from_infotext(text: str) -> GenerateRequest:
     return found.over(GenerateRequest(prompt="", sampler=found.sampler))
 
 
+def carries_infotext(path: Path) -> bool:
+    """Whether a file of any kind carries infotext."""
+    try:
+        return bool(read_infotext(path))
+    except UserError:
+        return False
+
+
+def prompt_in(path: Path) -> str:
+    """The prompt that a picture carries; "" for a file of any kind that carries none."""
+    try:
+        return str(parse_infotext(read_infotext(path)).values.get("prompt", ""))
+    except UserError:
+        return ""
+
+
 def read_infotext(source: str | Path | IO[bytes] | Image.Image) -> str:
     """The infotext inside a PNG: a file, a stream or an opened image. No pixel is decoded.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +9,8 @@ from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.runtime.entries import CLIP, TXT2IMG, VIT
 from webui.runtime.jobs import JobContext
+from webui.store.gallery import png_bytes
+from webui.store.infotext import format_infotext
 from webui.studio import Studio
 from webui.tasks.txt2img import prepare_plain_request, working_memory
 from webui.tasks.vision import classify_pictures
@@ -51,7 +52,7 @@ class SeenByVit:
 
 @dataclass(frozen=True, slots=True)
 class CandidatePreview:
-    """A PNG, and what two judges that did not draw it say of it.
+    """A PNG with its infotext, and what two judges that did not draw it say of it.
 
     `own` and `original` are its CLIP cosines with the text it was drawn from and with the original, None without a CLIP
     model; `seen` is None without a ViT.
@@ -75,9 +76,8 @@ def preview_candidates(studio: Studio, request: PreviewRequest, context: JobCont
     pngs: list[bytes] = []
 
     def keep(pictures: tuple[Picture, ...]) -> None:
-        buffer = io.BytesIO()
-        pictures[0].image.save(buffer, "PNG")
-        pngs.append(buffer.getvalue())
+        picture = pictures[0]
+        pngs.append(png_bytes(picture.image, format_infotext(asked[len(pngs)], picture.seed, *picture.image.size)))
 
     def step(view: StepView) -> None:
         context.check()

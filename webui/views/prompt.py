@@ -22,6 +22,16 @@ SHOWN_CHARACTERS: Final = 600
 _TAGS: Final = {Kind.SAME: "span", Kind.ADDED: "ins", Kind.DROPPED: "del"}
 
 
+_SENDS: Final = (
+    ("to_create", "send.to_create"),
+    ("to_score", "send.to_score"),
+    ("to_inside", "send.to_inside"),
+    ("to_latents", "send.to_latents"),
+    ("to_vision", "send.to_vision"),
+    ("to_search", "send.to_search"),
+)
+
+
 def render_empty_prompt(say: Translator) -> str:
     """What stands where candidates will be."""
     title = element("p", text(say.text("prompt.empty.title")), class_="stage-title")
@@ -96,6 +106,7 @@ def _card(place: int, candidate: Candidate, say: Translator, preview: CandidateP
         "li",
         element("h3", text(heading)),
         image,
+        element("div", *_send_buttons(place, name, say), class_="prompt-sends") if preview is not None else "",
         element("p", text(_short(candidate.text)), dir="auto", class_="prompt-line prompt-candidate"),
         marked,
         element("dl", *listed, class_="prompt-scores"),
@@ -118,6 +129,17 @@ def _buttons(place: int, name: str, say: Translator, chosen: bool) -> list[str]:
         )
         for action, key in actions
     ]
+
+
+def _send_buttons(place: int, name: str, say: Translator) -> list[str]:
+    """The ways of a preview to the other tabs."""
+    return [
+        element(
+            "button", text(say.text(key)), type="button", data_action=action, data_place=str(place),
+            aria_label=f"{say.text(key)}: {name}",
+        )
+        for action, key in _SENDS
+    ]  # fmt: skip
 
 
 def _preview_figures(preview: CandidatePreview, say: Translator) -> list[tuple[str, str]]:
