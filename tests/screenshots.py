@@ -1,76 +1,137 @@
-"""`python -m tests.screenshots OUT_DIR` photographs the page in both languages, both themes, wide and narrow.
+"""`python -m tests.screenshots OUT_DIR` photographs every page in both languages, both themes, wide and narrow.
 
-To be looked at by a person; the README shows one of them. `tests.screenshots_doors` photographs the login,
-the shared page and the extensions.
+To be looked at by a person, one by one. With `--docs` behind it the pictures of README.md and docs/ are made anew from
+the same visit. `tests.screenshots_doors` photographs the login, the shared page and the extensions.
 """
 
 from __future__ import annotations
 
-import itertools
+import io
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from playwright.sync_api import Browser, expect, sync_playwright
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.e2e.driver import RUN_MS, CreateDriver
-from tests.e2e.served import launch_chromium, serve
+from tests.e2e.driver import RUN_MS, CreateDriver, press_tab
+from tests.e2e.served import ROOT, launch_chromium, serve
 from tests.e2e.tour import TOUR, back_to_create
 
-_PROMPTS = {"en-US": "a cat on a blue background", "th-TH": "แมว พื้นหลังสีน้ำเงิน"}
-_THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-_WIDTHS = (1280, 390)
-_SEED = 7
+_PROMPTS: Final = {"en-US": "a cat on a blue background", "th-TH": "แมว พื้นหลังสีน้ำเงิน"}
+_LOOKS: Final[tuple[tuple[Literal["light", "dark"], int], ...]] = (
+    ("light", 1280),
+    ("dark", 1280),
+    ("light", 360),
+    ("dark", 360),
+    ("light", 1920),
+)
+_HEIGHT: Final = 860
+_SEED: Final = 7
+_OTHER_TABS: Final = {
+    "en-US": ("Search", "Models", "Extensions"),
+    "th-TH": ("ค้นหาภาพ", "โมเดล", "ส่วนขยาย"),
+}
+_IN_DOCS: Final = {
+    "en-done-light-1280": "page.webp",
+    "th-done-dark-1280": "page.th.webp",
+    "en-inside-light-1280": "inside.webp",
+    "en-vision-light-1280": "vision.webp",
+}
+"""What README.md and docs/ show, by the name of the screenshot."""
 
 
-def main(out: Path, models_dir: Path) -> None:
-    """Serve the page from a fresh folder and photograph every combination."""
+@dataclass(frozen=True)
+class Camera:
+    """Photographs one page at every moment in every look; the page itself is visited once."""
+
+    page: Page
+    language: str
+    out: Path
+    docs: Path | None
+
+    def shoot(self, moment: str) -> None:
+        """All of the page, in every look; and its first screenful where the docs show that."""
+        page = self.page
+        page.mouse.move(0, 0)
+        for theme, width in _LOOKS:
+            page.emulate_media(color_scheme=theme)
+            page.set_viewport_size({"width": width, "height": _HEIGHT})
+            page.evaluate("() => scrollTo(0, 0)")
+            page.wait_for_timeout(400)
+            name = f"{self.language}-{moment}-{theme}-{width}"
+            wide = page.evaluate("() => document.documentElement.scrollWidth")
+            if wide > width:
+                print(f"{name}: {wide} px wide")  # noqa: T201 - for the person who looks
+            page.screenshot(path=self.out / f"{name}.png", full_page=True)
+            if self.docs is not None and name in _IN_DOCS:
+                Image.open(io.BytesIO(page.screenshot())).save(self.docs / _IN_DOCS[name], quality=82, method=6)
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size({"width": 1280, "height": _HEIGHT})
+
+    def shoot_now(self, moment: str) -> None:
+        """What will not wait, as it is."""
+        self.page.screenshot(path=self.out / f"{self.language}-{moment}.png")
+
+
+def main(out: Path, docs: Path | None = None) -> None:
+    """Serve the page from a fresh folder and photograph everything."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as data, sync_playwright() as playwright:
-        served = serve(Path(data), models_dir)
+        served = serve(Path(data), Path(data) / "models")
         browser = launch_chromium(playwright.chromium)
-        for locale, theme, width in itertools.product(_PROMPTS, _THEMES, _WIDTHS):
-            photograph(browser, served.url, out, locale, theme, width)
+        for locale in _PROMPTS:
+            photograph(browser, served.url, locale, out, docs)
         browser.close()
         served.stop()
 
 
-def photograph(browser: Browser, url: str, out: Path, locale: str, theme: Literal["light", "dark"], width: int) -> None:
-    """Photograph the page as it opens, while it draws, when it is done, with a mistake; and then the other pages."""
-    context = browser.new_context(locale=locale, color_scheme=theme, viewport={"width": width, "height": 860})
+def photograph(browser: Browser, url: str, locale: str, out: Path, docs: Path | None) -> None:
+    """The page as it opens, while it draws, when it is done, with a mistake; and then the other pages."""
+    context = browser.new_context(locale=locale, viewport={"width": 1280, "height": _HEIGHT})
     create = CreateDriver(context.new_page(), url)
     create.open()
-    name = f"{locale[:2]}-{theme}-{width}"
-
-    def shoot(moment: str) -> None:
-        create.page.wait_for_timeout(700)
-        create.page.mouse.move(0, 0)
-        create.page.screenshot(path=out / f"{name}-{moment}.png", full_page=width < 1000)
-
-    shoot("open")
+    camera = Camera(create.page, locale[:2], out, docs)
+    camera.shoot("open")
     create.prompt.fill(_PROMPTS[locale])
     create.set("seed", _SEED)
     create.set("steps", 12)
+    if locale == "th-TH":
+        create.page.locator("#translate input").check()
     create.generate.click()
     expect(create.stop).to_be_visible(timeout=RUN_MS)
-    shoot("running")
+    camera.shoot_now("running")
     create.wait_until_done()
-    create.page.evaluate("() => scrollTo(0, 0)")
-    shoot("done")
+    camera.shoot("done")
     create.set("width", 101)
     create.prompt.focus()
     create.page.keyboard.press("Control+Enter")
     expect(create.alert).to_be_visible(timeout=RUN_MS)
-    shoot("mistake")
+    camera.shoot("mistake")
     create.set("width", 128)
+    for name in _OTHER_TABS[locale]:
+        press_tab(create.page, "#tabs", name)
+        camera.shoot(f"tab{_OTHER_TABS[locale].index(name)}")
+    back_to_create(create)
     for tab, work in TOUR.items():
         work(create)
-        create.page.evaluate("() => scrollTo(0, 0)")
-        shoot(tab)
+        _further(create.page, tab)
+        camera.shoot(tab)
         back_to_create(create)
     context.close()
 
 
+def _further(page: Page, tab: str) -> None:
+    """What a page shows at the second press: the worked cell of a score, the previews of prompts."""
+    if tab == "score":
+        page.locator("#score-matrix button[data-picture]").first.click()
+        expect(page.locator("#score-worked .check.passed")).to_be_visible(timeout=RUN_MS)
+    elif tab == "prompt":
+        page.locator("#prompt-previews").click()
+        expect(page.locator("img.prompt-preview").first).to_be_visible(timeout=RUN_MS)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else Path(tempfile.mkdtemp()))
+    main(Path(sys.argv[1]), ROOT / "docs" if "--docs" in sys.argv[2:] else None)

@@ -62,7 +62,7 @@ def running_server(studio: Studio) -> Iterator[RunningServer]:
     Raises UserError when the port is taken.
     """
     settings = studio.settings
-    head = page_head(settings.language)
+    head = page_head(settings.language, studio.messages)
     with _cache_folder(settings) as cache:
         guard = guard_for(settings, studio.messages, uploads=cache, pictures=PREFIX, head=head)
         studio, extensions = load_extensions(studio)

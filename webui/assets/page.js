@@ -40,6 +40,26 @@
   const speak = (language) => {
     root.lang = language;
     memory.set("language", language);
+    nameSoon();
+  };
+
+  // What Gradio calls its fields for screen readers is English in every language. It is put into the reader's own when
+  // the browser has nothing else to do: first, and whenever Gradio has made or named something anew.
+  const nameFields = () => {
+    for (const [english, own] of Object.entries(window.diffuscopeGradio[root.lang])) {
+      const [start] = english.split("{label}");
+      for (const field of document.querySelectorAll(`[aria-label^="${start}"]`)) {
+        const label = field.getAttribute("aria-label").slice(start.length);
+        if (english !== own) field.setAttribute("aria-label", own.replace("{label}", label));
+      }
+    }
+  };
+  const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 50));
+  let naming = false;
+  const nameSoon = () => {
+    if (naming || root.lang === "en") return;
+    naming = true;
+    setTimeout(() => whenIdle(() => { naming = false; nameFields(); }), 300);
   };
 
   const usable = (selector) => {
@@ -108,10 +128,14 @@
     const bar = document.querySelector("#status [role=progressbar]");
     document.title = bar ? `${bar.getAttribute("aria-valuenow")}% · Diffuscope` : "Diffuscope";
   };
+  const afterChange = () => {
+    showProgressInTitle();
+    nameSoon();
+  };
   const attend = () => {
     applyTheme();
     new MutationObserver(applyTheme).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-    new MutationObserver(showProgressInTitle).observe(document.body, { childList: true, subtree: true });
+    new MutationObserver(afterChange).observe(document.body, { childList: true, subtree: true });
   };
   if (document.body) attend();
   else document.addEventListener("DOMContentLoaded", attend);

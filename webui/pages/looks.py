@@ -9,7 +9,7 @@ from typing import Final
 
 import gradio as gr
 
-from webui.i18n import Language
+from webui.i18n import LANGUAGES, Language, Messages
 
 THAI_FONT: Final = "Noto Sans Thai"
 _THAI_RANGE: Final = "U+0E01-0E5B, U+200C-200D, U+25CC"
@@ -42,12 +42,22 @@ _SCRIPTS: Final = (
 )
 
 
-def page_head(owners_language: Language | None) -> str:
+_GRADIOS_NAMES: Final = ("app.gradio.number_input", "app.gradio.range_slider")
+"""What Gradio calls its fields for screen readers, in English whatever the reader's language; the English entries are
+its own words."""
+
+
+def page_head(owners_language: Language | None, messages: Messages) -> str:
     """What goes into <head>: the style sheet, and the script that must run before the page is painted.
 
     Gradio has a place of its own for style sheets, but rewrites their selectors. `owners_language` is for the script.
     """
     language = f"window.diffuscopeLanguage = {json.dumps(owners_language)};"
+    names = {
+        language: {messages.tables["en"][key]: messages.tables[language][key] for key in _GRADIOS_NAMES}
+        for language in LANGUAGES
+    }
+    language += f"window.diffuscopeGradio = {json.dumps(names, ensure_ascii=False)};"
     style = thai_font_face() + "".join(map(asset, _STYLES))
     script = "\n".join([language, *map(asset, _SCRIPTS)])
     return f"<style>{style}</style><script>{script}</script>"
