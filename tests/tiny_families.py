@@ -18,12 +18,17 @@ WORDS: Final = 514
 
 def save_families(folder: Path) -> None:
     """Write every family of `FAMILIES` into a folder of its name."""
+    for name in FAMILIES:
+        save_family(name, folder / name)
+
+
+def save_family(name: str, folder: Path) -> None:
+    """Write one of them into a folder."""
     import torch
 
-    for name, build in FAMILIES.items():
-        with torch.random.fork_rng():
-            torch.manual_seed(3)
-            _save(build(), folder / name)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        _save(FAMILIES[name](), folder)
 
 
 def _save(parts: Mapping[str, Any], folder: Path) -> None:

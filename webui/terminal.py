@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -114,6 +115,18 @@ def record_in_terminal(settings: Settings, request: TraceRequest, say: Translato
         asked = prepare_trace(studio, request)
         work = partial(record_run, studio, asked)
         return wait_for(studio, studio.jobs.submit(work, owner=OWNER, kind=TRACE), say)
+
+
+def tell_remarks(translation: Translation | None, notices: Sequence[str], say: Translator) -> None:
+    """On stderr: what was drawn instead of a Thai prompt, and what was done to fit the run into the memory."""
+    from webui.views.translation import translation_remarks
+
+    if translation is not None:
+        written = say.text("cli.generate.translated", model=translation.model, text=translation.text)
+        for line in (written, *translation_remarks(translation, say)):
+            typer.echo(line, err=True)
+    for notice in notices:
+        typer.echo(say.text(notice), err=True)
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def test_the_report_is_for_people_and_in_their_language(command: Command) -> Non
     bundled = str(find_bundled_trace("cat-blue-thai"))
     english, thai = (command("--language", language, "inspect", bundled) for language in ("en", "th"))
     assert english.returncode == thai.returncode == 0
-    assert "12 of 12 U-Net calls" in english.stdout
+    assert "12 of 12 calls" in english.stdout
     assert "128 x 128 พิกเซล" in thai.stdout
     assert "แมว: " in english.stdout
 

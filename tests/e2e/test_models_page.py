@@ -63,6 +63,15 @@ def test_a_model_is_looked_up_downloaded_loaded_and_let_go(customers: Visitors, 
     expect(card(page, "#models-list", "stabilityai/sd-turbo")).to_contain_text("no commercial use")
     expect(card(page, "#models-list", "PixArt-Sigma XL 1024").locator("button")).to_have_count(1)
     expect(page.locator("#models-loaded")).to_contain_text("No model is loaded")
+    look = page.locator("#models-look")
+    page.locator("#models-typed input, #models-typed textarea").first.fill("/some/folder")
+    expect(look).to_have_text("List the model at this path")
+    page.locator("#language").get_by_text("ไทย", exact=True).click()
+    expect(look).to_have_text("เพิ่มโมเดลจากพาธนี้ลงในรายการ")
+    page.locator("#language").get_by_text("English", exact=True).click()
+    expect(look).to_have_text("List the model at this path")
+    page.locator("#models-typed input, #models-typed textarea").first.fill("maker/clip")
+    expect(look).to_have_text("Look up its size")
     assert not hub.asked, "nothing is asked without a click"
 
     look_up(page, "maker/nothing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from tests.tasks.drawing import PATIENCE, draw_one
 from tests.tiny_checkpoint import (
@@ -21,6 +25,8 @@ from tests.tiny_checkpoint import (
     tiny_vae,
     vae_names,
 )
+from tests.tiny_families import save_family
+from webui.api.routes import api_routes
 from webui.cli import run
 from webui.diffusion.generate import generate
 from webui.diffusion.request import GenerateRequest
@@ -29,12 +35,13 @@ from webui.errors import UserError
 from webui.i18n import LANGUAGES
 from webui.pages.saved_form import usable_values
 from webui.runtime.entries import TXT2IMG
+from webui.settings import Settings
 from webui.store.infotext import parse_infotext, read_infotext
-from webui.studio import Studio
+from webui.studio import Studio, open_studio
 from webui.tasks.files import other_files, usable_files
 from webui.tasks.inside import TraceRequest, record_run
 from webui.tasks.latents import request_to_draw
-from webui.tasks.txt2img import prepare_plain_request
+from webui.tasks.txt2img import prepare_plain_request, prepare_request
 
 REQUEST = GenerateRequest("a cat", model="one", steps=2, seed=7, width=32, height=32, guidance_scale=4.0)
 OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -137,7 +144,45 @@ def test_the_command_line_draws_with_it(models_dir: Path, tmp_path: Path, capsys
     size = ["--width", "32", "--height", "32", "--steps", "1", "--seed", "7", "--model", "one"]
     assert run(["generate", "a cat", "--vae", "smooth", *size, *places, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["parameters"]["vae"] == "smooth"
-    assert "VAE: smooth.safetensors" in read_infotext(tmp_path / "cat.png")
+    drawn = read_infotext(tmp_path / "cat.png")
+    assert "VAE: smooth.safetensors, VAE hash: " in drawn
+
+    traced = ["--out", str(tmp_path / "cat.safetensors"), "--image", str(tmp_path / "traced.png")]
+    assert run(["trace", "a cat", "--vae", "smooth", *size, *places[:4], *traced]) == 0
+    assert read_infotext(tmp_path / "traced.png") == drawn
+    with Image.open(tmp_path / "traced.png") as picture, Image.open(tmp_path / "cat.png") as other:
+        assert np.array_equal(np.asarray(picture), np.asarray(other))
+
+
+def test_one_of_other_latents_is_refused_before_anything_is_loaded(models_dir: Path) -> None:
+    folder = models_dir / "flow"  # a model in a folder, whose VAE is told by its configuration
+    save_family("sd3", folder)
+    opened = open_studio(Settings(data_dir=models_dir.parent, models_dir=models_dir, index_outputs=False))
+    try:
+        for vae, model, sampler, name in (
+            ("sixteen", "one", "Euler", "latent_channels"),
+            ("deep", "one", "Euler", "vae_scale_factor"),
+            ("sixteen", "flow", "Flow Euler", "latent_channels"),
+        ):
+            with pytest.raises(UserError, match="vae_other_latents") as caught:
+                prepare_request(opened, replace(REQUEST, model=model, sampler=sampler, vae=vae))
+            assert (caught.value.values["name"], Path(caught.value.values["file"]).stem) == (name, vae)
+        assert not opened.manager.status()
+    finally:
+        opened.close()
+        shutil.rmtree(folder)
+
+
+def test_programs_can_ask_for_the_files(studio: Studio) -> None:
+    client = TestClient(Starlette(routes=api_routes(studio)))
+    listed = {file["id"]: file for file in client.get("/api/v1/files").json()["files"]}
+    assert {file["kind"] for file in listed.values()} == {"vae"}
+    assert (listed["VAE/smooth"]["usable"], listed["VAE/old"]["usable"]) == (True, False)
+    assert list(listed.values()) == client.get("/api/v1/files?kind=vae").json()["files"]
+    assert client.get("/api/v1/files?kind=lora").json() == {"files": []}
+    refused = client.get("/api/v1/files?kind=models")
+    assert (refused.status_code, refused.json()["error"]["key"]) == (400, "error.unknown_file_kind")
+    assert "inversion" in refused.json()["error"]["message"]
 
 
 REFUSED = {

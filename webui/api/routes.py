@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from webui.api.files import list_files
 from webui.api.inside import read_trace_request, recording_of
 from webui.api.latents import (
     DECODE,
@@ -78,6 +79,7 @@ def api_routes(studio: Studio) -> list[Route]:
     table: tuple[tuple[str, str, Endpoint], ...] = (
         ("GET", "/models", api.models),
         ("GET", "/samplers", api.samplers),
+        ("GET", "/files", api.files),
         ("POST", "/generate", api.generate),
         ("POST", "/score", api.score),
         ("POST", "/search", api.search),
@@ -120,6 +122,10 @@ class RestApi:
     async def samplers(self, _request: Request) -> Response:
         """GET /samplers: their names."""
         return JSONResponse({"samplers": self.studio.samplers.names()})
+
+    async def files(self, request: Request) -> Response:
+        """GET /files: LoRA, textual inversions and VAE files; with ?kind=lora, inversion or vae those alone."""
+        return JSONResponse(await run_in_threadpool(list_files, self.studio, request.query_params.get("kind")))
 
     async def generate(self, request: Request) -> Response:
         """POST /generate: the fields of GenerateRequest as JSON; 202 with the job, to be asked about under /jobs."""

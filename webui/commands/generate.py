@@ -58,16 +58,10 @@ def add_generate(app: typer.Typer, say: Translator) -> None:
             translate=translate,
             vae=vae,
         )
-        from webui.terminal import draw_in_terminal
-        from webui.views.translation import translation_remarks
+        from webui.terminal import draw_in_terminal, tell_remarks
 
         drawn = draw_in_terminal(settings, request, out, say)
-        if drawn.translation is not None:
-            written = say.text("cli.generate.translated", model=drawn.translation.model, text=drawn.translation.text)
-            for line in (written, *translation_remarks(drawn.translation, say)):
-                typer.echo(line, err=True)
-        for notice in drawn.notices:
-            typer.echo(say.text(notice), err=True)
+        tell_remarks(drawn.translation, drawn.notices, say)
         if as_json:
             pictures = [{"path": str(path), "seed": seed} for path, seed in drawn.pictures]
             answer = {"parameters": asdict(drawn.request), "seconds": round(drawn.seconds, 3), "pictures": pictures}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +44,8 @@ def add_trace(app: typer.Typer, say: Translator) -> None:
         width: int | None = option("width", "--width"),
         height: int | None = option("height", "--height"),
         seed: int = option("seed", "--seed"),
+        vae: str = option("vae", "--vae"),
+        translate: bool = option("translate", "--translate"),
         as_json: bool = typer.Option(False, "--json", help=say.text("cli.json")),
     ) -> int:
         _check_outputs(out, image)
@@ -56,14 +59,18 @@ def add_trace(app: typer.Typer, say: Translator) -> None:
             width=width,
             height=height,
             seed=seed,
+            vae=vae,
+            translate=translate,
         )
         from webui.tasks.inside import TraceRequest
-        from webui.terminal import record_in_terminal
+        from webui.terminal import record_in_terminal, tell_remarks
 
-        recorded = record_in_terminal(settings, TraceRequest(request, all_heads), say).trace
+        run = record_in_terminal(settings, TraceRequest(request, all_heads), say)
+        recorded = run.trace
         save_trace(recorded, out)
         if image is not None and recorded.picture is not None:
-            _save_picture(recorded, recorded.picture, image)
+            _save_picture(recorded, recorded.picture, image, run.fields)
+        tell_remarks(run.translation, run.notices, say)
         _tell(recorded, out, image, as_json)
         if recorded.header.stopped:
             calls, planned = len(recorded.header.steps), recorded.header.planned_calls
@@ -101,7 +108,7 @@ def _check_outputs(out: Path, image: Path | None) -> None:
             raise UserError("error.out_folder_missing", folder=str(path.absolute().parent))
 
 
-def _save_picture(trace: Trace, picture: np.ndarray, image: Path) -> None:
+def _save_picture(trace: Trace, picture: np.ndarray, image: Path, fields: Mapping[str, str]) -> None:
     """The picture as `diffuscope generate` would save it, renamed into place."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
@@ -110,7 +117,8 @@ def _save_picture(trace: Trace, picture: np.ndarray, image: Path) -> None:
     from webui.store.whole_file import written_whole
 
     shapes, info = trace.header.shapes, PngInfo()
-    info.add_text(PNG_KEY, format_infotext(trace.header.request, trace.header.seed, shapes.width, shapes.height))
+    size = shapes.width, shapes.height
+    info.add_text(PNG_KEY, format_infotext(trace.header.request, trace.header.seed, *size, fields))
     try:
         with written_whole(image) as file:
             Image.fromarray(picture).save(file, format="PNG", pnginfo=info)

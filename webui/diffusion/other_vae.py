@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from webui.diffusion.light_pipeline import with_parts
-from webui.errors import UserError
+from webui.runtime.vae_latents import check_same_latents, latents_of
 
 _THE_MODELS: Final = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 """What the U-Net was trained with, so that it is the model's whatever VAE decodes; a file does not say it."""
@@ -19,12 +19,7 @@ def with_vae(pipe: Any, vae: Any, file: Path) -> Any:
     Raises UserError for a VAE of other latents: another number of channels, or of pixels a latent covers.
     """
     own = pipe.vae
-    for name, of_file, of_model in (
-        ("latent_channels", vae.config.latent_channels, own.config.latent_channels),
-        ("vae_scale_factor", _factor(vae), _factor(own)),
-    ):
-        if of_file != of_model:
-            raise UserError("error.vae_other_latents", file=str(file), name=name, value=of_file, expected=of_model)
+    check_same_latents(file, latents_of(vae.config), latents_of(own.config))
     placed = copy.copy(vae)  # the same weights, with settings of its own
     placed.register_to_config(**{name: own.config.get(name) for name in _THE_MODELS})
     if own.use_tiling:
@@ -32,7 +27,3 @@ def with_vae(pipe: Any, vae: Any, file: Path) -> Any:
     if own.use_slicing:
         placed.enable_slicing()
     return with_parts(pipe, {"vae": placed})
-
-
-def _factor(vae: Any) -> int:
-    return int(2 ** (len(vae.config.block_out_channels) - 1))

@@ -63,13 +63,14 @@ MAX_DESKS: Final = 16
 class ModelsDesk:
     """What was looked up last, why it failed, the task that is shown ("" for all), and the model that is loading.
 
-    `shown` is what the page shows now, so that only news is sent.
+    `local` says that a path is typed. `shown` is what the page shows now, so that only news is sent.
     """
 
     plan: DownloadPlan | None = None
     problem: UserError | None = None
     asking: str = ""
     added: str = ""
+    local: bool = False
     task: str = ""
     loading: JobStep[CatalogEntry] = field(default_factory=JobStep)
     shown: Mapping[str, str] = field(default_factory=dict)
@@ -145,12 +146,14 @@ class ModelsPage(Page):
         session, say = session_of(change.request), change.say
         self.desks.change(session, shown={})
         desk = self.desks.of(session)
-        return merged(self._news(session, say), self._looked_up(desk, say), self._loading(desk, say))
+        return merged(
+            self._news(session, say), self._looked_up(desk, say), self._loading(desk, say), self._named(desk, say)
+        )
 
     def said_again_outputs(self) -> list[Block]:
         """Everything that `said_again` changes."""
         parts = self.parts
-        return [*self.opening_outputs(), parts.plan, parts.download, parts.status, parts.stop]
+        return [*self.opening_outputs(), parts.plan, parts.download, parts.status, parts.stop, parts.look]
 
     def leave(self, request: gr.Request) -> None:
         """The page has closed; downloads go on."""
@@ -167,6 +170,7 @@ class ModelsPage(Page):
         parts.memory.click(self._refresh, outputs=live, **QUIET)
         for ask in (parts.look.click, parts.typed.submit):
             ask(self._look, inputs=[parts.typed, parts.half], outputs=looked, **FOLLOWED)
+        parts.typed.change(self._name_look, inputs=[parts.typed], outputs=[parts.look], **QUIET)
         parts.download.click(self._download, outputs=looked, **QUIET)
         acted = [parts.typed, parts.status, parts.stop, *looked]
         for shown in (parts.listed, parts.downloads, parts.loaded):
@@ -182,6 +186,14 @@ class ModelsPage(Page):
     def _filter(self, task: str | None, request: gr.Request) -> Updates:
         self.desks.change(session_of(request), task=task or "")
         return self._refresh(request)
+
+    def _name_look(self, typed: str | None, request: gr.Request) -> Updates:
+        """The button says what it does with what is typed now."""
+        desk = self.desks.change(session_of(request), local=is_path(typed or ""))
+        return self._named(desk, self.readers.translator(request))
+
+    def _named(self, desk: ModelsDesk, say: Translator) -> Updates:
+        return {self.parts.look: gr.update(value=say.text("models.look_up.local" if desk.local else "models.look_up"))}
 
     def _look(self, typed: str | None, half: bool, request: gr.Request) -> Iterator[Updates]:
         """Ask the Hub about what was typed, or list what lies at a path."""

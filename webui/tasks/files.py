@@ -11,7 +11,8 @@ from webui.diffusion.inversion_words import InversionWord, names_in
 from webui.diffusion.request import GenerateRequest
 from webui.errors import UserError
 from webui.runtime.checkpoint_family import FileKind
-from webui.runtime.entries import VAE, ModelKey
+from webui.runtime.entries import VAE, CatalogEntry, ModelKey
+from webui.runtime.vae_latents import check_same_latents, latents_of_file, latents_of_model
 from webui.runtime.weight_files import WeightFile
 from webui.store.infotext import Infotext
 from webui.studio import Studio
@@ -63,6 +64,13 @@ def drawing_with_vae(
 def vae_file(studio: Studio, request: GenerateRequest) -> WeightFile | None:
     """The VAE that the request names, None for the model's own. Raises UserError for one that is not there, or bad."""
     return studio.catalog.files.named(request.vae, FileKind.VAE) if request.vae else None
+
+
+def check_vae(studio: Studio, request: GenerateRequest, entry: CatalogEntry) -> None:
+    """Raise UserError for a VAE that is not there, or that makes other latents than this model's; loads nothing."""
+    file = vae_file(studio, request)
+    if file is not None:
+        check_same_latents(file.path, latents_of_file(file.path), latents_of_model(entry.source))
 
 
 def preview_key(studio: Studio, request: GenerateRequest, key: ModelKey) -> tuple[ModelKey, str]:

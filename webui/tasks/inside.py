@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import re
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,8 +26,8 @@ from webui.runtime.entries import CLIP, TXT2IMG
 from webui.runtime.jobs import JobCancelled, JobContext
 from webui.studio import Studio
 from webui.tasks.clip import with_encoder
-from webui.tasks.files import drawing_with_files, drawing_with_vae, preview_key
-from webui.tasks.translate import translate_first
+from webui.tasks.files import drawing_with_files, drawing_with_vae, file_fields, preview_key
+from webui.tasks.translate import Translation, translate_first
 from webui.tasks.txt2img import PreviewFrame, prepare_request, working_memory
 from webui.vision.pictures import PictureFile
 
@@ -51,11 +52,16 @@ class TraceRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordedRun:
-    """The trace, whole or of a run that was stopped. `notices` say what was done to fit the run into the memory."""
+    """The trace, whole or of a run that was stopped. `notices` say what was done to fit the run into the memory.
+
+    `translation` is what was drawn instead of the prompt, `fields` what infotext says of files beside the model.
+    """
 
     trace: Trace
     seconds: float
     notices: tuple[str, ...] = ()
+    translation: Translation | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +115,7 @@ def record_run(studio: Studio, request: TraceRequest, context: JobContext) -> Re
     request = prepare_trace(studio, replace(request, generate=studio.hooks.rewritten(request.generate)))
     entry = studio.catalog.find(request.generate.model, TXT2IMG)
     key, notices = entry.key(), []
-    asked, _ = translate_first(studio, request.generate, context)
+    asked, translation = translate_first(studio, request.generate, context)
     lexicon = [name for concept in read_concepts(entry.source) for name in concept.names["th"]]
 
     def record(pipe: StableDiffusionPipeline) -> tuple[Trace, ...]:
@@ -139,7 +145,8 @@ def record_run(studio: Studio, request: TraceRequest, context: JobContext) -> Re
     )
     if not traces:
         raise JobCancelled
-    return RecordedRun(traces[0], time.monotonic() - from_start, tuple(notices))
+    seconds = time.monotonic() - from_start
+    return RecordedRun(traces[0], seconds, tuple(notices), translation, file_fields(studio, asked))
 
 
 def keep_trace(studio: Studio, trace: Trace) -> Path:

@@ -23,13 +23,13 @@ from webui.store.gallery import SavedPicture
 from webui.store.infotext import format_infotext
 from webui.studio import Studio
 from webui.tasks.files import (
+    check_vae,
     drawing_with_files,
     file_fields,
     inversions_in,
     known_inversions,
     preview_key,
     refuse_files,
-    vae_file,
 )
 from webui.tasks.loras import refuse_loras, with_loras_apart
 from webui.tasks.search import index_new_picture
@@ -86,8 +86,8 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
     check_request(request, limits)
     request = with_loras_apart(studio, request)
     inversions_in(studio, request.prompt, request.negative_prompt)
-    vae_file(studio, request)
     entry = studio.catalog.find(request.model, TXT2IMG)
+    check_vae(studio, request, entry)
     studio.samplers.check(request.sampler, entry.title, entry.kind.training)
     if entry.kind.max_steps is not None and request.steps > entry.kind.max_steps:
         raise UserError("error.steps_out_of_range", value=request.steps, low=1, high=entry.kind.max_steps)
