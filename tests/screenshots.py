@@ -38,7 +38,6 @@ _IN_DOCS: Final = {
     "en-done-light-1280": "page.webp",
     "th-done-dark-1280": "page.th.webp",
     "en-inside-light-1280": "inside.webp",
-    "en-vision-light-1280": "vision.webp",
 }
 """What README.md and docs/ show, by the name of the screenshot."""
 

@@ -72,6 +72,9 @@ PUT_BACK = "() => window.putAway.forEach(([panel, aside]) => panel.append(aside)
 """Unseen tabs, whose contents axe would walk through at every look, are aside while it looks."""
 
 
+GRADIOS_ENGLISH = "[aria-label^='number input for '], [aria-label^='range slider for '], [title=Fullscreen]"
+
+
 def barriers(page: Page) -> list[str]:
     """What keeps people from reading or using what is shown: serious and critical, by axe-core.
 
@@ -143,6 +146,8 @@ def test_every_page_is_for_everyone_and_nothing_is_looked_up(
             barred[name] = barriers(create.page)
         create.speak("ไทย")
         expect(create.page.locator("html[lang=th]")).to_be_attached()
+        expect(create.page.locator(GRADIOS_ENGLISH)).to_have_count(0)
+        expect(create.page.locator("[aria-label^='ช่องตัวเลขของ ']")).not_to_have_count(0)
         barred["Thai"] = barriers(create.page)
     finally:
         chromium.close()

@@ -174,6 +174,7 @@ def test_a_runs_picture_is_sent_on_and_its_step_goes_to_the_page_on_latents(visi
     expect(page.locator("#prompt textarea")).to_have_value(shown.request.prompt)
     expect(page.locator("#seed input[type=number]")).to_have_value(str(shown.seed))
     page.locator("#way-back").click()
+    expect(page.locator("#inside-scrub")).to_be_visible()
     page.locator("#inside-scrub").focus()
     page.keyboard.press("Home")
     for _ in range(4):

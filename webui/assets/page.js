@@ -43,21 +43,24 @@
     nameSoon();
   };
 
-  // What Gradio calls its fields for screen readers is English in every language. It is put into the reader's own when
-  // the browser has nothing else to do: first, and whenever Gradio has made or named something anew.
+  // What Gradio calls its buttons and fields is English in every language. It is put into the reader's own when the
+  // browser has nothing else to do: first, and whenever Gradio has made or named something anew.
   const nameFields = () => {
-    for (const [english, own] of Object.entries(window.diffuscopeGradio[root.lang])) {
-      const [start] = english.split("{label}");
-      for (const field of document.querySelectorAll(`[aria-label^="${start}"]`)) {
-        const label = field.getAttribute("aria-label").slice(start.length);
-        if (english !== own) field.setAttribute("aria-label", own.replace("{label}", label));
+    for (const [other, own] of Object.entries(window.diffuscopeGradio[root.lang])) {
+      const [start, end] = other.split("{label}");
+      for (const attribute of ["aria-label", "title"]) {
+        for (const field of document.querySelectorAll(`[${attribute}${end === undefined ? "" : "^"}="${start}"]`)) {
+          const label = field.getAttribute(attribute).slice(start.length);
+          field.setAttribute(attribute, own.replace("{label}", () => label));
+        }
       }
     }
   };
   const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 50));
-  let naming = false;
+  let renamed = false, naming = false;
   const nameSoon = () => {
-    if (naming || root.lang === "en") return;
+    renamed ||= root.lang !== "en";
+    if (naming || !renamed) return;
     naming = true;
     setTimeout(() => whenIdle(() => { naming = false; nameFields(); }), 300);
   };

@@ -205,12 +205,12 @@ def _dealt(values: Sequence[Any], hands: Sequence[Sequence[Block]]) -> list[Sequ
 
 def _wire_pictures(tabs: gr.Tabs, back: WayBack, readers: Readers, here: _Tabs) -> None:
     """The buttons under a picture, wherever there is one, that take it to the other tabs."""
-    create, vision, prompt, search = here.create, here.vision, here.prompt, here.search
+    create, inside, vision, prompt, search = here.create, here.inside, here.vision, here.prompt, here.search
     stage = create.stage
     senders = [
         Sender(TabId.CREATE, stage.bar.presses, sent_picture, [stage.run, stage.selected]),
         here.score.sender(),
-        here.inside.sender(),
+        inside.sender(),
         *here.latents.senders(),
         Sender(TabId.VISION, vision.form.sending.presses, vision.looked_at),
         prompt.sender(),
@@ -224,10 +224,12 @@ def _wire_pictures(tabs: gr.Tabs, back: WayBack, readers: Readers, here: _Tabs) 
     destinations = [
         Destination(TabId.CREATE, create.receive, create.picture_outputs()),
         Destination(TabId.SCORE, tray.receive, tray.receive_outputs(), [here.score.form.texts]),
-        Destination(TabId.INSIDE, here.inside.receive, here.inside.receive_outputs(), then=here.inside.record_on),
+        Destination(
+            TabId.INSIDE, inside.receive, inside.receive_outputs(), then=inside.record_on, prepare=inside.prepare
+        ),
         Destination(TabId.LATENTS, here.latents.receive, here.latents.receive_outputs(), [here.latents.form.model]),
         Destination(TabId.VISION, vision.receive, [vision.form.picture]),
-        Destination(TabId.PROMPT, prompt.receive_picture, [prompt.form.text]),
+        Destination(TabId.PROMPT, prompt.receive_picture, [prompt.form.text], prepare=prompt.prepare),
         Destination(TabId.SEARCH, search.receive, search.receive_outputs(), [search.form.model]),
     ]
     wire_sending(tabs, back, readers, senders, destinations)

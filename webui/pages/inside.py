@@ -80,15 +80,18 @@ class InsidePage(Page):
         """Everything that `arrive` changes."""
         return [self.parts.bundled, *self._shown_outputs()]
 
-    def receive(self, picture: SentPicture, request: gr.Request) -> Iterator[Updates]:
-        """A picture from another tab: its exact request, seed and size into the form, to be recorded next.
+    def prepare(self, picture: SentPicture, request: gr.Request) -> None:
+        """A picture is coming from another tab.
 
-        The desk waits for that recording from here on: a shipped run that opened meanwhile could come after it.
-        Raises UserError for a picture that does not say what it was drawn from.
+        The desk waits for its recording from here on, so that no shipped run opens with the tab. Raises UserError for
+        a picture that does not say what it was drawn from.
         """
-        asked = request_from_infotext(read_infotext(picture.path))
+        request_from_infotext(read_infotext(picture.path))
         self.desks.change(session_of(request), recording=JobStep(RunView(RunPhase.WAITING)))
-        yield self.form.filled(asdict(asked))
+
+    def receive(self, picture: SentPicture, _: gr.Request) -> Iterator[Updates]:
+        """Its exact request, seed and size into the form, to be recorded next."""
+        yield self.form.filled(asdict(request_from_infotext(read_infotext(picture.path))))
 
     def receive_outputs(self) -> list[Block]:
         """Everything that `receive` changes."""

@@ -42,9 +42,19 @@ _SCRIPTS: Final = (
 )
 
 
-_GRADIOS_NAMES: Final = ("app.gradio.number_input", "app.gradio.range_slider")
-"""What Gradio calls its fields for screen readers, in English whatever the reader's language; the English entries are
-its own words."""
+_GRADIOS_NAMES: Final = (
+    "app.gradio.camera",
+    "app.gradio.clipboard",
+    "app.gradio.fullscreen",
+    "app.gradio.more_tabs",
+    "app.gradio.number_input",
+    "app.gradio.picture",
+    "app.gradio.range_slider",
+    "app.gradio.remove",
+    "app.gradio.upload",
+)
+"""What Gradio calls its own buttons and fields for screen readers and under the pointer, in English whatever the
+reader's language; the English entries are its own words."""
 
 
 def page_head(owners_language: Language | None, messages: Messages) -> str:
@@ -54,7 +64,12 @@ def page_head(owners_language: Language | None, messages: Messages) -> str:
     """
     language = f"window.diffuscopeLanguage = {json.dumps(owners_language)};"
     names = {
-        language: {messages.tables["en"][key]: messages.tables[language][key] for key in _GRADIOS_NAMES}
+        language: {
+            messages.tables[other][key]: messages.tables[language][key]
+            for other in LANGUAGES
+            if other != language
+            for key in _GRADIOS_NAMES
+        }
         for language in LANGUAGES
     }
     language += f"window.diffuscopeGradio = {json.dumps(names, ensure_ascii=False)};"
@@ -106,6 +121,10 @@ def page_theme() -> gr.themes.Base:
         button_cancel_background_fill_hover_dark="#b91c1c",
         button_cancel_text_color="white",
         button_cancel_text_color_dark="white",
+        input_border_color="*neutral_300",  # the ground alone hardly sets a field off from its card
+        input_border_color_dark="*neutral_700",
+        input_border_width="1px",
+        input_border_width_dark="1px",
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_950",
         checkbox_border_radius="*radius_xs",  # a round one would be a radio button

@@ -104,10 +104,13 @@ class PromptPage(Page):
         """A prompt from txt2img."""
         return {self.form.text: words}
 
+    def prepare(self, picture: SentPicture, _: gr.Request) -> None:
+        """A picture is coming from another tab. Raises UserError for one without words."""
+        words_of(picture)
+
     def receive_picture(self, picture: SentPicture, _: gr.Request) -> Iterator[Updates]:
-        """A picture from another tab: the words that came along, else its prompt. Raises UserError without either."""
-        words = picture.words or request_from_infotext(read_infotext(picture.path)).prompt
-        yield self.receive(words)
+        """The words of a picture from another tab."""
+        yield self.receive(words_of(picture))
 
     def sender(self) -> Sender:
         """The way of a candidate's preview to the other tabs."""
@@ -338,6 +341,11 @@ class PromptPage(Page):
 
     def _drawers(self) -> tuple[CatalogEntry, ...]:
         return self.studio.catalog.entries(TXT2IMG)
+
+
+def words_of(picture: SentPicture) -> str:
+    """The words that came along with a picture, else its prompt. Raises UserError without either."""
+    return picture.words or request_from_infotext(read_infotext(picture.path)).prompt
 
 
 def previewed(event: gr.EventData, _: gr.Request, desk: PromptDesk) -> SentPicture | None:

@@ -90,7 +90,8 @@ class Destination:
     """A tab that takes pictures.
 
     `receive(picture, request, *values of inputs)` yields updates of `outputs`; it raises UserError when it cannot use
-    the picture. `then` wires what follows on the event's end.
+    the picture. `then` wires what follows on the event's end. `prepare(picture, request)` is called before the tab
+    opens, and may refuse the picture while nothing has moved yet.
     """
 
     tab: TabId
@@ -98,6 +99,7 @@ class Destination:
     outputs: Sequence[Block]
     inputs: Sequence[Block] = ()
     then: Callable[[Callable[..., Any]], object] | None = None
+    prepare: Callable[[SentPicture, gr.Request], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,8 @@ class _Wires:
         def send(event: gr.EventData, request: gr.Request, *values: Any) -> Updates:
             with self._said(request):
                 picture = sender.picture(event, request, *values)
+                if picture is not None and destination.prepare is not None:
+                    destination.prepare(picture, request)
             if picture is None:
                 return {tabs: gr.skip(), carried: None}
             opened = {tabs: gr.update(selected=destination.tab.value), carried: picture}
