@@ -65,10 +65,12 @@ def test_each_state_offers_what_can_be_done() -> None:
     broken = render_models([entry("x", UserError("error.hub_begun", id="x"))], (), TXT2IMG, say)
     assert "data-action" not in broken
     assert "goes on from here" in broken
-    listed = render_models([entry("x", hub=True)], known_models(), TXT2IMG, say)
+    first, *rest = known_models()
+    foreign = first.model_copy(update={"pipeline": "SomeOtherPipeline"})
+    listed = render_models([entry("x", hub=True)], (foreign, *rest), TXT2IMG, say)
     assert 'data-action="load"' in listed
     assert "from the Hugging Face Hub" in listed
-    assert "which this version cannot load yet" in listed
+    assert "a SomeOtherPipeline, which this version cannot load yet" in listed
     assert "google/vit" not in listed
     for phase, action in (
         (DownloadPhase.WAITING, "stop"), (DownloadPhase.STOPPED, "look"), (DownloadPhase.FAILED, "look")
