@@ -26,7 +26,8 @@ def test_an_entry_is_whole(model: KnownModel) -> None:
     assert model.abilities
     assert bool(model.pipeline) == (model.task == TXT2IMG)
     assert (model.commercial_use is None) == (not model.licence), "a use without a licence is a guess"
-    if model.download_bytes and model.memory_bytes:
+    assert model.memory_bytes
+    if model.download_bytes:
         assert model.memory_bytes >= model.download_bytes
 
 

@@ -175,7 +175,7 @@ def _list(settings: Settings, say: Translator, as_json: bool) -> None:
     from webui.runtime.known import known_models
     from webui.runtime.memory import format_bytes
     from webui.terminal import describe_file, describe_model, file_as_json, known_as_json, model_as_json
-    from webui.views.models import licence_words, size_words
+    from webui.views.models import extent_words, licence_words
 
     catalog = open_catalog(settings)
     entries, files = catalog.entries(wait=True), catalog.extras(wait=True)
@@ -196,7 +196,7 @@ def _list(settings: Settings, say: Translator, as_json: bool) -> None:
         typer.echo(describe_file(file, say))
     typer.echo(f"\n{say.text('cli.models.others')}")
     for model in others:
-        line = f"{model.id}  [{model.task}]  {size_words(model.download_bytes, say)}  {licence_words(model, say)}"
+        line = f"{model.id}  [{model.task}]  {extent_words(model, say)}  {licence_words(model, say)}"
         if not model.loadable:
             line += f"  ({say.text('models.not_loadable', pipeline=model.pipeline)})"
         if begun.get(model.id):

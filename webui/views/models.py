@@ -74,6 +74,13 @@ def size_words(size: int | None, say: Translator) -> str:
     return say.text("models.unknown_size") if size is None else format_bytes(size)
 
 
+def extent_words(model: KnownModel, say: Translator) -> str:
+    """How large a download is, or, where nobody tells, how much memory the model takes."""
+    if model.download_bytes is None and model.memory_bytes is not None:
+        return say.text("models.memory_size", size=format_bytes(model.memory_bytes))
+    return size_words(model.download_bytes, say)
+
+
 def file_words(size: int) -> str:
     """The size of a file, which may be small: "742 B", "12 KiB", "1.7 GiB"."""
     if size < 2**10:

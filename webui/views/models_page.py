@@ -17,10 +17,10 @@ from webui.views.markup import element, text
 from webui.views.models import (
     TASK_WORDS,
     ability_words,
+    extent_words,
     file_words,
     language_words,
     licence_words,
-    size_words,
     task_words,
 )
 
@@ -146,7 +146,7 @@ def _file(file: WeightFile, say: Translator) -> str:
 
 def _known(model: KnownModel, say: Translator) -> str:
     lines = [
-        f"{model.family} · {size_words(model.download_bytes, say)}",
+        f"{model.family} · {extent_words(model, say)}",
         licence_words(model, say),
         f"{language_words(model, say)} · {ability_words(model, say)}",
     ]
