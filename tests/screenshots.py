@@ -31,8 +31,11 @@ _LOOKS: Final[tuple[tuple[Literal["light", "dark"], int], ...]] = (
 _HEIGHT: Final = 860
 _SEED: Final = 7
 _OTHER_TABS: Final = {
-    "en-US": ("Search", "Models", "Extensions"),
-    "th-TH": ("ค้นหาภาพ", "โมเดล", "ส่วนขยาย"),
+    "search": {"en-US": "Search", "th-TH": "ค้นหาภาพ"},
+    "models": {"en-US": "Models", "th-TH": "โมเดล"},
+    "walk": {"en-US": "Walk", "th-TH": "เดินใน latent"},
+    "xyz": {"en-US": "X/Y/Z", "th-TH": "X/Y/Z"},
+    "extensions": {"en-US": "Extensions", "th-TH": "ส่วนขยาย"},
 }
 _IN_DOCS: Final = {
     "en-done-light-1280": "page.webp",
@@ -81,10 +84,12 @@ def main(out: Path, docs: Path | None = None) -> None:
     with tempfile.TemporaryDirectory() as data, sync_playwright() as playwright:
         served = serve(Path(data), Path(data) / "models")
         browser = launch_chromium(playwright.chromium)
-        for locale in _PROMPTS:
-            photograph(browser, served.url, locale, out, docs)
-        browser.close()
-        served.stop()
+        try:
+            for locale in _PROMPTS:
+                photograph(browser, served.url, locale, out, docs)
+        finally:
+            browser.close()
+            served.stop()
 
 
 def photograph(browser: Browser, url: str, locale: str, out: Path, docs: Path | None) -> None:
@@ -110,9 +115,10 @@ def photograph(browser: Browser, url: str, locale: str, out: Path, docs: Path | 
     expect(create.alert).to_be_visible(timeout=RUN_MS)
     camera.shoot("mistake")
     create.set("width", 128)
-    for name in _OTHER_TABS[locale]:
-        press_tab(create.page, "#tabs", name)
-        camera.shoot(f"tab{_OTHER_TABS[locale].index(name)}")
+    for moment, names in _OTHER_TABS.items():
+        press_tab(create.page, "#tabs", names[locale])
+        _further(create.page, moment)
+        camera.shoot(moment)
     back_to_create(create)
     for tab, work in TOUR.items():
         work(create)
@@ -123,13 +129,24 @@ def photograph(browser: Browser, url: str, locale: str, out: Path, docs: Path | 
 
 
 def _further(page: Page, tab: str) -> None:
-    """What a page shows at the second press: the worked cell of a score, the previews of prompts."""
+    """What a page shows at the second press: the worked cell of a score, previews of prompts, a walk, a grid."""
     if tab == "score":
         page.locator("#score-matrix button[data-picture]").first.click()
         expect(page.locator("#score-worked .check.passed")).to_be_visible(timeout=RUN_MS)
     elif tab == "prompt":
         page.locator("#prompt-previews").click()
         expect(page.locator("img.prompt-preview").first).to_be_visible(timeout=RUN_MS)
+    elif tab == "walk":
+        page.locator("#walk-steps input").fill("6")
+        page.locator("#walk-frames input").fill("4")
+        page.locator("#ext-latent_walk-walk-run-run").click()
+        expect(page.locator("#walk-shown a[download='walk.webp']")).to_be_visible(timeout=RUN_MS)
+    elif tab == "xyz":
+        page.locator("#xyz-values-x textarea").fill("4, 8")
+        page.locator("#xyz-values-y textarea").fill("7-8")
+        page.locator("#ext-xyz_plot-plot-run-run").click()
+        expect(page.locator("#xyz-file a")).to_be_visible(timeout=RUN_MS)
+        page.locator("#xyz-grid button[data-cell]").first.click()
 
 
 if __name__ == "__main__":
