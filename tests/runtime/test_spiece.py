@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.tiny_families import save_spiece, t5_tokenizer
 from webui.errors import UserError
 from webui.runtime import spiece
+from webui.runtime.safety import SPIECE
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +46,16 @@ def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path_factory: pytest.Te
 
 @pytest.mark.parametrize("cut", [1, 2, 5])
 def test_a_file_that_ends_early_is_refused_by_its_name(folder: Path, tmp_path: Path, cut: int) -> None:
-    whole = (folder / spiece.SPIECE).read_bytes()
-    (tmp_path / spiece.SPIECE).write_bytes(whole[:-cut])
+    whole = (folder / SPIECE).read_bytes()
+    (tmp_path / SPIECE).write_bytes(whole[:-cut])
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"extra_ids": 1}), encoding="utf-8")
     with pytest.raises(UserError, match="model_file_broken") as caught:
         spiece.t5_tokenizer(tmp_path)
-    assert caught.value.values["file"] == str(tmp_path / spiece.SPIECE)
+    assert caught.value.values["file"] == str(tmp_path / SPIECE)
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
-    (tmp_path / spiece.SPIECE).write_bytes(b"\x12\x02\x18\x02")
+    (tmp_path / SPIECE).write_bytes(b"\x12\x02\x18\x02")
     with pytest.raises(UserError, match="model_file_broken") as caught:
         spiece.t5_tokenizer(tmp_path)
     assert caught.value.values["reason"] == "not a unigram model"

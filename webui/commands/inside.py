@@ -111,17 +111,15 @@ def _check_outputs(out: Path, image: Path | None) -> None:
 def _save_picture(trace: Trace, picture: np.ndarray, image: Path, fields: Mapping[str, str]) -> None:
     """The picture as `diffuscope generate` would save it, renamed into place."""
     from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
 
-    from webui.store.infotext import PNG_KEY, format_infotext
-    from webui.store.whole_file import written_whole
+    from webui.store.gallery import png_bytes
+    from webui.store.infotext import format_infotext
+    from webui.store.whole_file import write_whole
 
-    shapes, info = trace.header.shapes, PngInfo()
-    size = shapes.width, shapes.height
-    info.add_text(PNG_KEY, format_infotext(trace.header.request, trace.header.seed, *size, fields))
+    shapes = trace.header.shapes
+    infotext = format_infotext(trace.header.request, trace.header.seed, shapes.width, shapes.height, fields)
     try:
-        with written_whole(image) as file:
-            Image.fromarray(picture).save(file, format="PNG", pnginfo=info)
+        write_whole(image, png_bytes(Image.fromarray(picture), infotext))
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError("error.picture_not_saved", folder=str(image.absolute().parent), reason=reason) from error

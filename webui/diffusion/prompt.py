@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from webui.diffusion.inversion_words import InversionWord, spans
 from webui.errors import UserError
 from webui.runtime.clip_vocabulary import read_clip_vocabulary
-from webui.runtime.spiece import SPIECE, t5_tokenizer
+from webui.runtime.safety import reads_spiece
+from webui.runtime.spiece import t5_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -115,7 +116,7 @@ def _tokenizer_of(model: Path, name: str, *, clip: bool) -> Tokenizer:
         return _clip_tokenizer(*read_clip_vocabulary(), {})
     if clip:
         return read_tokenizer(model / name)
-    if (model / name / SPIECE).is_file() and not (model / name / "tokenizer.json").is_file():
+    if reads_spiece(model / name):
         return t5_tokenizer(model / name)
     return _read_whole_tokenizer(model / name / "tokenizer.json")
 

@@ -90,8 +90,13 @@ class CheckpointPlan:
 
     @property
     def vae_factor(self) -> int:
-        """2 for each of the VAE's levels but the last."""
-        return int(2 ** (len(self.vae["block_out_channels"]) - 1))
+        """See `vae_factor`."""
+        return vae_factor(self.vae["block_out_channels"])
+
+
+def vae_factor(block_out_channels: Sequence[object]) -> int:
+    """Pixels that a latent covers each way: 2 for each of the VAE's levels but the last."""
+    return int(2 ** (len(block_out_channels) - 1))
 
 
 def shapes_of(header: Mapping[str, Any]) -> Shapes:

@@ -9,7 +9,7 @@ from typing import Final
 
 from webui.errors import UserError
 from webui.runtime import safety
-from webui.runtime.checkpoint_family import CheckpointFamily
+from webui.runtime.checkpoint_family import CheckpointFamily, vae_factor
 from webui.runtime.entries import BART, CLIP, T5, TXT2IMG, USUAL_GUIDANCE_SCALE, VIT, CatalogEntry
 from webui.runtime.pipelines import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, PipelineKind
 from webui.runtime.weight_files import WeightFile
@@ -127,7 +127,7 @@ def _picture_size(folder: Path, kind: PipelineKind) -> tuple[int, int, int]:
     blocks = safety.read_json(vae_file).get("block_out_channels")
     if not isinstance(blocks, list) or not 1 <= len(blocks) <= 8:
         raise UserError("error.model_file_broken", file=str(vae_file), reason="no block_out_channels")
-    factor = 2 ** (len(blocks) - 1)
+    factor = vae_factor(blocks)
     sample = safety.read_json(denoiser_file).get(
         "sample_size", _DEFAULT_CELLS if kind.embedded_guidance and kind.flow else None
     )

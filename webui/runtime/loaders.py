@@ -36,7 +36,7 @@ from webui.runtime.parts import Part
 from webui.runtime.pipelines import STABLE_DIFFUSION, Half
 from webui.runtime.shared_tokenizer import share
 from webui.runtime.single_file import NO_CHECKER, assemble_checkpoint, checkpoint_parts
-from webui.runtime.spiece import SPIECE, t5_tokenizer
+from webui.runtime.spiece import t5_tokenizer
 from webui.runtime.vae_file import check_vae_file, vae_parts
 from webui.runtime.weight_files import check_checkpoint
 
@@ -284,7 +284,7 @@ def _load_tokenizer(folder: Path, vocab_size: int) -> CLIPTokenizer:
 
 def _load_any_tokenizer(folder: Path, vocab_size: int) -> Any:
     try:
-        if (folder / SPIECE).is_file() and not (folder / "tokenizer.json").is_file():
+        if safety.reads_spiece(folder):
             frame = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
             tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=t5_tokenizer(folder), **frame)
         else:

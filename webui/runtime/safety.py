@@ -25,6 +25,7 @@ MAX_HEADER_BYTES: Final = 100_000_000
 
 TRANSFORMERS_STEM: Final = "model"
 DIFFUSERS_STEM: Final = "diffusion_pytorch_model"
+SPIECE: Final = "spiece.model"
 
 CONTRASTIVE: Final = ("clip", "siglip", "siglip2")
 """The `model_type`s that score pictures against texts."""
@@ -280,13 +281,18 @@ def _check_tokenizer_files(folder: Path, roots: Sequence[Path]) -> None:
             raise UserError("error.model_file_missing", file=str(folder / "merges.txt"))
 
 
+def reads_spiece(folder: Path) -> bool:
+    """Whether a T5's tokenizer has to be read from SentencePiece's own file: there is no tokenizer.json."""
+    return (folder / SPIECE).is_file() and not (folder / "tokenizer.json").is_file()
+
+
 def _check_t5_tokenizer(folder: Path, roots: Sequence[Path]) -> None:
-    """`spiece.model` where there is no tokenizer.json; what it says is seen when it is read."""
-    if (folder / "tokenizer.json").is_file() or not (folder / "spiece.model").is_file():
-        _check_files(folder, ("tokenizer.json",), roots)
-    else:
-        resolve_inside(folder / "spiece.model", roots)
+    """What `spiece.model` says is seen when it is read."""
+    if reads_spiece(folder):
+        resolve_inside(folder / SPIECE, roots)
         _check_files(folder, ("tokenizer_config.json",), roots)
+    else:
+        _check_files(folder, ("tokenizer.json",), roots)
 
 
 def _check_files(folder: Path, names: Iterable[str], roots: Sequence[Path]) -> None:

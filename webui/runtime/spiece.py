@@ -19,8 +19,6 @@ from webui.runtime import safety
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SPIECE: Final = "spiece.model"
-
 MAX_BYTES: Final = 16 * 2**20
 """T5's own is 0.8 MB, that of the multilingual mT5 4.3 MB."""
 
@@ -50,7 +48,7 @@ def t5_tokenizer(folder: Path) -> Tokenizer:
     """
     from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    path = folder / SPIECE
+    path = folder / safety.SPIECE
     try:
         found = read_pieces(path)
         config = safety.read_json(folder / "tokenizer_config.json")

@@ -24,8 +24,9 @@ class VaeLatents:
 
 
 def latents_of(config: Mapping[str, Any]) -> VaeLatents:
-    """By a VAE's configuration: its factor is 2 for each of its levels but the last."""
-    return VaeLatents(int(config.get("latent_channels", _USUAL_CHANNELS)), 2 ** (len(config["block_out_channels"]) - 1))
+    """By a VAE's configuration."""
+    channels = int(config.get("latent_channels", _USUAL_CHANNELS))
+    return VaeLatents(channels, layout.vae_factor(config["block_out_channels"]))
 
 
 def latents_of_file(file: Path) -> VaeLatents:
