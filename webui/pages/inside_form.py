@@ -167,26 +167,9 @@ def build_parts(
         )  # fmt: skip
         compared = _browser_part(page, "inside-compared", "mountCompare(element, props, watch)")
     return InsideParts(
-        heads,
-        record,
-        *source,
-        diagram,
-        scrubber,
-        viewer,
-        prompt,
-        seed,
-        guidance,
-        sampler,
-        compare,
-        bundled,
-        compared,
-        word,
-        ablate,
-        ablated,
-        rivals,
-        lock_in,
-        locked,
-    )
+        heads, record, *source, diagram, scrubber, viewer, prompt, seed, guidance, sampler, compare, bundled, compared,
+        word, ablate, ablated, rivals, lock_in, locked,
+    )  # fmt: skip
 
 
 def build_source(page: Localizer) -> tuple[gr.Dropdown, gr.UploadButton, gr.DownloadButton, SendBar, gr.HTML]:

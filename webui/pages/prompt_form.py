@@ -16,7 +16,7 @@ from webui.pages.sending import TabId
 from webui.prompts.request import PromptTask, WritingSettings
 from webui.runtime.catalog import Catalog
 from webui.runtime.entries import BART, T5
-from webui.views.prompt import render_empty_prompt
+from webui.views.prompt import PREVIEWS_GO_TO, render_empty_prompt
 
 BUTTONS: Final[Mapping[str, tuple[PromptTask, ...]]] = {
     T5: (PromptTask.TRANSLATE, PromptTask.SHORTEN, PromptTask.EXPAND, PromptTask.FILL),
@@ -39,13 +39,12 @@ _ACTION_JS: Final = """
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-action]");
   if (!button) return;
-  const sent = ["to_create", "to_score", "to_inside", "to_latents", "to_vision", "to_search"];
+  const sent = [SENT];
   const { action, place } = button.dataset;
   trigger(sent.includes(action) ? action : "click", { action, place: Number(place) });
 });
-"""
-PREVIEWS_GO_TO: Final = (TabId.CREATE, TabId.SCORE, TabId.INSIDE, TabId.LATENTS, TabId.VISION, TabId.SEARCH)
-"""The tabs that a candidate's preview can be sent to; each press is an event of its own, `to_score` and so on."""
+""".replace("SENT", ", ".join(f'"to_{tab}"' for tab, _ in PREVIEWS_GO_TO))
+"""A press that sends a preview to a tab is an event of its own, `to_score` and so on; Gradio reads the names here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class PromptStage:
     @property
     def presses(self) -> dict[TabId, Callable[..., Any]]:
         """What listens to the buttons that send a candidate's preview to a tab."""
-        return {tab: getattr(self.candidates, f"to_{tab}") for tab in PREVIEWS_GO_TO}
+        return {TabId(tab): getattr(self.candidates, f"to_{tab}") for tab, _ in PREVIEWS_GO_TO}
 
 
 def build_prompt_form(page: Localizer, catalog: Catalog) -> PromptForm:

@@ -20,16 +20,16 @@ SHOWN_CHARACTERS: Final = 600
 """How much of a stretch is shown; thousands of words must not push the candidates away."""
 
 _TAGS: Final = {Kind.SAME: "span", Kind.ADDED: "ins", Kind.DROPPED: "del"}
-
-
-_SENDS: Final = (
-    ("to_create", "send.to_create"),
-    ("to_score", "send.to_score"),
-    ("to_inside", "send.to_inside"),
-    ("to_latents", "send.to_latents"),
-    ("to_vision", "send.to_vision"),
-    ("to_search", "send.to_search"),
+PREVIEWS_GO_TO: Final = (
+    ("create", "send.to_create"),
+    ("score", "send.to_score"),
+    ("inside", "send.to_inside"),
+    ("latents", "send.to_latents"),
+    ("vision", "send.to_vision"),
+    ("search", "send.to_search"),
 )
+"""The tabs that a candidate's preview can be sent to, with the words of the button; its action is `to_create` and so
+on."""
 
 
 def render_empty_prompt(say: Translator) -> str:
@@ -135,10 +135,10 @@ def _send_buttons(place: int, name: str, say: Translator) -> list[str]:
     """The ways of a preview to the other tabs."""
     return [
         element(
-            "button", text(say.text(key)), type="button", data_action=action, data_place=str(place),
+            "button", text(say.text(key)), type="button", data_action=f"to_{tab}", data_place=str(place),
             aria_label=f"{say.text(key)}: {name}",
         )
-        for action, key in _SENDS
+        for tab, key in PREVIEWS_GO_TO
     ]  # fmt: skip
 
 
