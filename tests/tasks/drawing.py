@@ -1,19 +1,31 @@
-"""One picture through the txt2img task."""
+"""One picture through the txt2img task, and the studio of test modules with a models folder of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from webui.diffusion.request import GenerateRequest
 from webui.runtime.entries import TXT2IMG
+from webui.settings import Settings
 from webui.store.infotext import read_infotext
-from webui.studio import Studio
+from webui.studio import Studio, open_studio
 from webui.tasks.txt2img import draw_pictures
 
 PATIENCE: Final = 120.0
+
+
+@pytest.fixture(scope="module")
+def studio(models_dir: Path) -> Iterator[Studio]:
+    """One for all tests of a module, over its `models_dir`: each leaves the model as it was, or the next one fails."""
+    opened = open_studio(Settings(data_dir=models_dir.parent, models_dir=models_dir, index_outputs=False))
+    yield opened
+    opened.close()
 
 
 def draw_one(studio: Studio, asked: GenerateRequest) -> tuple[Any, str]:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from tests.tasks.drawing import PATIENCE, draw_one
+from tests.tasks.drawing import PATIENCE, draw_one, studio
 from tests.tasks.test_loras import save_kohya
 from tests.tiny_checkpoint import checkpoint_tensors, save_checkpoint, sdxl_tensors, tiny_sdxl, tiny_stable_diffusion
 from tests.tiny_families import save_families
@@ -30,6 +30,8 @@ from webui.tasks.files import other_files
 from webui.tasks.inside import AblationRequest, TraceRequest, leave_out_word, record_run
 from webui.tasks.latents import request_to_draw
 from webui.tasks.txt2img import count_prompt_tokens
+
+__all__ = ["studio"]
 
 REQUEST = GenerateRequest("", model="one", steps=2, seed=7, width=32, height=32, guidance_scale=4.0)
 STYLE = torch.randn(3, 64, generator=torch.Generator().manual_seed(3))

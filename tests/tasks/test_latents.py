@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,22 +13,13 @@ from webui.diffusion.trace import save_trace
 from webui.errors import UserError
 from webui.runtime.entries import TXT2IMG
 from webui.runtime.jobs import JobContext
-from webui.settings import Settings
-from webui.studio import Studio, open_studio
+from webui.studio import Studio
 from webui.tasks.latent_walks import interpolate_latents, interpolate_seeds
 from webui.tasks.latents import EncodeRequest, decode, encode, guess_x0
 from webui.tasks.recordings import open_recording, record, resume
 from webui.vision.pictures import PictureFile, picture_from_image
 
 REQUEST = GenerateRequest("a cat", model="tiny", steps=3, seed=5, sampler="DPM++ 2M", width=16, height=16)
-
-
-@pytest.fixture
-def studio(tmp_path: Path, tiny_pipeline_folder: Path) -> Iterator[Studio]:
-    shutil.copytree(tiny_pipeline_folder, tmp_path / "models" / "tiny")
-    opened = open_studio(Settings(data_dir=tmp_path))
-    yield opened
-    opened.close()
 
 
 def picture(width: int, height: int) -> PictureFile:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.tasks.drawing import PATIENCE, draw_one
+from tests.tasks.drawing import PATIENCE, draw_one, studio
 from tests.tiny_checkpoint import checkpoint_tensors, save_checkpoint, sdxl_tensors, tiny_sdxl, tiny_stable_diffusion
 from webui.diffusion.generate import generate
 from webui.diffusion.lora_tags import LoraUse, split_loras, with_lora
@@ -25,6 +25,8 @@ from webui.studio import Studio
 from webui.tasks.inside import TraceRequest, record_run
 from webui.tasks.latents import request_to_draw
 from webui.tasks.txt2img import count_prompt_tokens
+
+__all__ = ["studio"]
 
 REQUEST = GenerateRequest("a cat", model="one", steps=2, seed=7, width=32, height=32)
 RANK, ALPHA = 4, 2.0

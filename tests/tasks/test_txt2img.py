@@ -30,14 +30,6 @@ PATIENCE = 120.0
 REQUEST = GenerateRequest("a cat", model="tiny", steps=3, seed=7)
 
 
-@pytest.fixture
-def studio(tmp_path: Path, tiny_pipeline_folder: Path) -> Iterator[Studio]:
-    shutil.copytree(tiny_pipeline_folder, tmp_path / "models" / "tiny")
-    opened = open_studio(Settings(data_dir=tmp_path))
-    yield opened
-    opened.close()
-
-
 def submit(studio: Studio, request: GenerateRequest, owner: str = "ann") -> Job[DrawnPictures]:
     return studio.jobs.submit(lambda context: draw_pictures(studio, request, context), owner=owner, kind=TXT2IMG)
 

@@ -15,7 +15,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from tests.tasks.drawing import PATIENCE, draw_one
+from tests.tasks.drawing import PATIENCE, draw_one, studio
 from tests.tiny_checkpoint import (
     checkpoint_tensors,
     save_checkpoint,
@@ -42,6 +42,8 @@ from webui.tasks.files import other_files, usable_files
 from webui.tasks.inside import TraceRequest, record_run
 from webui.tasks.latents import request_to_draw
 from webui.tasks.txt2img import prepare_plain_request, prepare_request
+
+__all__ = ["studio"]
 
 REQUEST = GenerateRequest("a cat", model="one", steps=2, seed=7, width=32, height=32, guidance_scale=4.0)
 OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
