@@ -7,7 +7,7 @@ of a step. Here it is float32 there, and matrices of one shape are made orthogon
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -34,23 +34,25 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:  # type: ignore[override]  # no closure is ever used here
         """Update the weights that have a gradient."""
         for group in self.param_groups:
+            trained = [parameter for parameter in group["params"] if parameter.grad is not None]
             alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    matrix = self._momentum(parameter, group["momentum"]).flatten(1)
-                    alike[matrix.shape].append((parameter, matrix))
+            for parameter, moved in zip(trained, self._momentum(trained, group["momentum"]), strict=True):
+                matrix = moved.flatten(1)
+                alike[matrix.shape].append((parameter, matrix))
+            torch._foreach_mul_(trained, 1 - group["lr"] * group["weight_decay"])
             for (rows, columns), pairs in alike.items():
                 rate = group["lr"] * 0.2 * max(rows, columns) ** 0.5
-                updates = orthogonalise(torch.stack([matrix for _, matrix in pairs]))
-                for (parameter, _), update in zip(pairs, updates, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update.view_as(parameter), alpha=-rate)
+                updates = rate * orthogonalise(torch.stack([matrix for _, matrix in pairs]))
+                parameters = [parameter for parameter, _ in pairs]
+                torch._foreach_sub_(parameters, [u.view_as(p) for u, p in zip(updates, parameters, strict=True)])
 
-    def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
-        gradient = parameter.grad
-        average = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(gradient))
-        average.lerp_(gradient, 1 - momentum)
-        return gradient.lerp(average, momentum)
+    def _momentum(self, parameters: list[nn.Parameter], momentum: float) -> Sequence[Tensor]:
+        if not parameters:
+            return ()
+        gradients = [parameter.grad for parameter in parameters]
+        averages = [self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in parameters]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        return torch._foreach_lerp(gradients, averages, momentum)  # noqa: SLF001
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

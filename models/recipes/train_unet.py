@@ -19,13 +19,14 @@ from accelerate import Accelerator
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from models.recipes.concepts import load_concepts
 from models.recipes.optimizers import MuonAdamW
 from models.recipes.pictures import to_pictures
 from models.recipes.shapes import LATENT_SIZE, UnetShape, build_scheduler, build_unet
+from models.recipes.tokenizer import POSITIONS
 from models.recipes.trained import is_trained, load_trained_clip, load_trained_unet, load_trained_vae
 from models.recipes.training import (
     LearningRate,
@@ -34,6 +35,7 @@ from models.recipes.training import (
     Run,
     averaged_state,
     load_averaged_state,
+    prepared,
     run_arguments,
     run_from,
     run_task,
@@ -67,12 +69,17 @@ class UnetBatch:
 
 
 class LatentShards:
-    """The cached shards; `refresh` picks up those that were made since."""
+    """The cached shards; `refresh` picks up those that were made since.
 
-    def __init__(self, folder: Path) -> None:
+    On a CPU they stay in their files. A GPU reads batches faster than they can be sent to it, so it holds them: 30 KiB
+    a caption.
+    """
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
         self._folder = folder
-        self._shards: dict[str, dict] = {}
-        self._members: list[list[tuple[str, int]]] = [[] for _ in KINDS]
+        self._device = device
+        self._shards: dict[str, dict[str, Tensor]] = {}
+        self._members = [np.empty((0, 2), int) for _ in KINDS]  # by kind: number of the shard, and row in it
 
     def __len__(self) -> int:
         return sum(map(len, self._members))
@@ -82,32 +89,60 @@ class LatentShards:
         for file in sorted(self._folder.glob("shard_*.pt")):
             if file.name not in self._shards:
                 shard = torch.load(file, weights_only=True, mmap=True)
-                self._shards[file.name] = shard
-                for picture, kind in enumerate(shard["kinds"].tolist()):
-                    self._members[kind].append((file.name, picture))
+                kinds = shard["kinds"].numpy()
+                for kind in range(len(KINDS)):
+                    rows = np.flatnonzero(kinds == kind)
+                    members = np.stack([np.full_like(rows, len(self._shards)), rows], axis=1)
+                    self._members[kind] = np.concatenate([self._members[kind], members])
+                self._shards[file.name] = {
+                    name: shard[name].to(self._device) for name in ("latents", "captions", "text_vectors")
+                }
 
     def batch(self, size: int, mix: Sequence[float], dropout: float, rng: np.random.Generator) -> UnetBatch:
         """`mix` weighs the KINDS; captions come in either language, and are empty with probability `dropout`."""
-        weights = np.array([share if members else 0 for share, members in zip(mix, self._members, strict=True)])
-        latents, text = [], []
-        for kind in rng.choice(len(KINDS), size=size, p=weights / weights.sum()):
-            name, picture = self._members[kind][rng.integers(len(self._members[kind]))]
-            shard = self._shards[name]
-            rows = shard["captions"][picture]
-            row = 0 if rng.random() < dropout else rows[rng.integers(len(rows))]  # row 0 is the empty caption
-            latents.append(shard["latents"][picture])
-            text.append(shard["text_vectors"][row])
-        return UnetBatch(torch.stack(latents).float(), torch.stack(text).float())
+        weights = np.array([share if len(members) else 0 for share, members in zip(mix, self._members, strict=True)])
+        counts = rng.multinomial(size, weights / weights.sum())
+        chosen = np.concatenate(
+            [
+                members[rng.integers(len(members), size=count)]
+                for members, count in zip(self._members, counts, strict=True)
+                if count
+            ]
+        )
+        parts = [
+            self._read(shard, chosen[chosen[:, 0] == number, 1], dropout, rng)
+            for number, shard in enumerate(self._shards.values())
+        ]
+        return UnetBatch(torch.cat([part.latents for part in parts]), torch.cat([part.text for part in parts]))
+
+    def _read(self, shard: dict[str, Tensor], rows: np.ndarray, dropout: float, rng: np.random.Generator) -> UnetBatch:
+        pictures = torch.from_numpy(rows).to(self._device)
+        language = torch.from_numpy(rng.integers(shard["captions"].shape[1], size=len(rows))).to(self._device)
+        said = torch.from_numpy(rng.random(len(rows)) >= dropout).to(self._device)
+        captions = shard["captions"][pictures, language] * said  # row 0 is the empty caption
+        return UnetBatch(shard["latents"][pictures].float(), shard["text_vectors"][captions].float())
 
 
 def curriculum(progress: float) -> tuple[float, float, float]:
     """Shares of centred, placed and paired objects, moving over the first 70 % of the time."""
     amount = min(1.0, progress / 0.7)
-    start, end = np.array([0.8, 0.15, 0.05]), np.array([0.35, 0.40, 0.25])
+    start, end = np.array([0.8, 0.15, 0.05]), np.array([0.30, 0.35, 0.35])
     return tuple(start + amount * (end - start))
 
 
-def diffusion_loss(unet: UNet2DConditionModel, latents: Tensor, text: Tensor, scheduler: DDIMScheduler) -> Tensor:
+class Velocity(nn.Module):
+    """The U-Net as a function of tensors: noisy latents, timesteps (batch,) and text vectors to velocities."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, noisy: Tensor, steps: Tensor, text: Tensor) -> Tensor:
+        """(batch, 4, 16, 16), (batch,), (batch, 77, width) -> (batch, 4, 16, 16)"""
+        return self.unet(noisy, steps, text, return_dict=False)[0]
+
+
+def diffusion_loss(velocity: nn.Module, latents: Tensor, text: Tensor, scheduler: DDIMScheduler) -> Tensor:
     """Mean squared error of the velocity, for latents (batch, 4, 16, 16) and text vectors (batch, 77, width).
 
     In terms of the picture, that weighs a timestep with SNR + 1; nearly clean timesteps are capped at 6, as in min-SNR
@@ -117,7 +152,7 @@ def diffusion_loss(unet: UNet2DConditionModel, latents: Tensor, text: Tensor, sc
     steps = torch.randint(scheduler.config.num_train_timesteps, (len(noise),), device=noise.device)
     noisy = scheduler.add_noise(latents, noise, steps)
     target = scheduler.get_velocity(latents, noise, steps)
-    error = (unet(noisy, steps, text).sample.float() - target).square().mean(dim=(1, 2, 3))
+    error = (velocity(noisy, steps, text).float() - target).square().mean(dim=(1, 2, 3))
     alphas = scheduler.alphas_cumprod.to(noise.device)[steps]
     weight = (6 * (1 - alphas)).clamp(max=1)  # SNR + 1 = 1 / (1 - alpha)
     return (weight * error).mean()
@@ -191,7 +226,7 @@ class UnetTask:
     def __init__(self, config: UnetTraining, run: Run, accelerator: Accelerator) -> None:
         self._config = config
         self._accelerator = accelerator
-        self._shards = LatentShards(run.work_dir / "unet_cache")
+        self._shards = LatentShards(run.work_dir / "unet_cache", accelerator.device)
         self._shards.refresh()
         if not len(self._shards):
             raise FileNotFoundError(f"no shards in {run.work_dir}: run `python -m models.recipes.unet_cache` first")
@@ -202,11 +237,16 @@ class UnetTask:
             self._bare = build_unet(config.shape)
         if accelerator.device.type == "cpu":
             self._bare.set_attn_processor(MatmulAttention())
-        self._unet = accelerator.prepare(self._bare)
+        self.batch_size = run.batch or (1024 if accelerator.device.type == "cuda" else 32)
+        example = (
+            torch.zeros(self.batch_size, 4, LATENT_SIZE, LATENT_SIZE),
+            torch.zeros(self.batch_size, dtype=torch.long),
+            torch.zeros(self.batch_size, POSITIONS, self._bare.config.cross_attention_dim),
+        )
+        self._velocity = prepared(accelerator, Velocity(self._bare), example)
         self._average = MovingAverage(self._bare)
         self._scheduler = build_scheduler()
         self.optimizer = MuonAdamW(self._bare, config.rate.peak)
-        self.batch_size = run.batch or (512 if accelerator.device.type == "cuda" else 32)
         self._probe = Probe(run, accelerator.device)
         self._reseed(0)
 
@@ -219,9 +259,8 @@ class UnetTask:
     def step(self, progress: float) -> dict[str, float]:
         """See `training.Task`."""
         batch = self._shards.batch(self.batch_size, curriculum(progress), self._config.dropout, self._rng)
-        device = self._accelerator.device
         with self._accelerator.autocast():
-            loss = diffusion_loss(self._unet, batch.latents.to(device), batch.text.to(device), self._scheduler)
+            loss = diffusion_loss(self._velocity, batch.latents, batch.text, self._scheduler)
         step_all(self._accelerator, self.optimizer, self._bare, self._average, loss)
         return {"loss": loss.item()}
 

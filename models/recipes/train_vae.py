@@ -4,14 +4,14 @@
 
 An `AutoencoderKL` as in latent diffusion (Rombach et al. 2022, https://arxiv.org/abs/2112.10752), without its
 adversarial and perceptual losses: L1 and MSE on pixels, L1 on their differences (edges), and a tiny KL term. It is
-fully convolutional, so most steps see 64x64 crops around objects, where the detail is; the rest see whole pictures,
-because group normalisation averages over the picture, and a crop of a cat has other averages than a cat on a large
-background.
+fully convolutional, so on a CPU most steps see 64x64 crops around objects, where the detail is; the rest see whole
+pictures, because group normalisation averages over the picture, and a crop of a cat has other averages than a cat on a
+large background. A GPU sees whole pictures only: there drawing and starting kernels take the time, not the pixels.
 
 `--freeze-encoder` goes on with the decoder alone: the U-Net draws latents, which must not change under it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from models.recipes.concepts import load_concepts
 from models.recipes.draw import PICTURE_SIZE, SpriteSheet, draw, require_font
@@ -34,7 +35,9 @@ from models.recipes.training import (
     Progress,
     Run,
     averaged_state,
+    drawing_workers,
     load_averaged_state,
+    prepared,
     run_arguments,
     run_from,
     run_task,
@@ -45,34 +48,45 @@ CROP_SIZE = 64
 CROPS_PER_PICTURE = (PICTURE_SIZE // CROP_SIZE) ** 2  # as many pixels, so as much time
 
 
-def vae_loss(vae: AutoencoderKL, pixels: Tensor, kl_weight: float) -> tuple[Tensor, float]:
+class Redrawing(nn.Module):
+    """The VAE as a function of tensors: pixels to what it draws of them, and the posterior's mean and log variance."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(batch, 3, height, width) -> the same, and twice (batch, 4, height / 8, width / 8)."""
+        posterior = self.vae.encode(pixels).latent_dist
+        return self.vae.decode(posterior.sample()).sample, posterior.mean, posterior.logvar
+
+
+def vae_loss(redraw: nn.Module, pixels: Tensor, kl_weight: float) -> tuple[Tensor, float]:
     """Loss of (batch, 3, height, width) pixels in [-1, 1], and their mean squared error on the [0, 1] scale."""
-    posterior = vae.encode(pixels).latent_dist
-    decoded = vae.decode(posterior.sample()).sample.float()
+    decoded, mean, logvar = (tensor.float() for tensor in redraw(pixels))
     error = decoded - pixels
     edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
     mse = error.square().mean()
-    mean, logvar = posterior.mean.float(), posterior.logvar.float()
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
     return error.abs().mean() + edges + 2 * mse + kl_weight * kl, mse.item() / 4
 
 
 class Pictures:
-    """Draws batches for the VAE: crops around objects, or whole pictures."""
+    """Draws batches for the VAE, as uint8: crops around objects, or whole pictures."""
 
     def __init__(self, sheet: SpriteSheet, rng: np.random.Generator, held_out: bool = False) -> None:
         self._sheet = sheet
         self._rng = rng
         self._held_out = held_out
 
-    def whole(self, count: int) -> Tensor:
-        """(count, 3, 128, 128)"""
-        return to_pixels(np.stack([self._draw() for _ in range(count)]))
+    def whole(self, count: int) -> np.ndarray:
+        """(count, 128, 128, 3)"""
+        return np.stack([self._draw() for _ in range(count)])
 
-    def crops(self, count: int) -> Tensor:
-        """(count, 3, 64, 64), two a picture."""
+    def crops(self, count: int) -> np.ndarray:
+        """(count, 64, 64, 3), two a picture."""
         pictures = [self._draw() for _ in range((count + 1) // 2)]
-        return to_pixels(np.stack([self._crop(picture) for picture in pictures for _ in range(2)][:count]))
+        return np.stack([self._crop(picture) for picture in pictures for _ in range(2)][:count])
 
     def _draw(self) -> np.ndarray:
         scene = random_scene(self._rng, len(self._sheet), pair_share=0.3, held_out=self._held_out)
@@ -88,6 +102,20 @@ class Pictures:
             center = foreground[self._rng.integers(len(foreground))]
         top, left = (center - CROP_SIZE // 2).clip(0, PICTURE_SIZE - CROP_SIZE)
         return picture[top : top + CROP_SIZE, left : left + CROP_SIZE]
+
+
+class DrawnBatches(IterableDataset):
+    """An endless stream of batches: `count` whole pictures, or as many pixels in crops. Each worker draws its own."""
+
+    def __init__(self, sheet: SpriteSheet, seed: Sequence[int], count: int, whole: bool) -> None:
+        self._sheet, self._seed, self._count, self._whole = sheet, seed, count, whole
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        worker = get_worker_info()
+        rng = np.random.default_rng([*self._seed, self._whole, worker.id if worker else 0])
+        pictures = Pictures(self._sheet, rng)
+        while True:
+            yield pictures.whole(self._count) if self._whole else pictures.crops(self._count)
 
 
 @torch.no_grad()
@@ -129,6 +157,7 @@ def latent_scale(vae: AutoencoderKL, batches: Sequence[Tensor]) -> float:
 
 
 RATE = LearningRate(2e-3, warmup=50)
+DECODER_RATE = LearningRate(1e-3, warmup=50)
 SHAPE = VaeShape()
 
 
@@ -163,25 +192,37 @@ class VaeTask:
         if config.freeze_encoder:
             self._bare.encoder.requires_grad_(False)
             self._bare.quant_conv.requires_grad_(False)
-        self._vae = accelerator.prepare(self._bare)
+        self._on_gpu = accelerator.device.type == "cuda"
+        self.batch_size = run.batch or (768 if self._on_gpu else 8)
+        example = torch.zeros(max(1, self.batch_size // CROPS_PER_PICTURE), 3, PICTURE_SIZE, PICTURE_SIZE)
+        self._redraw = prepared(accelerator, Redrawing(self._bare), (example,))
         self._average = MovingAverage(self._bare)
         self.optimizer = MuonAdamW(self._bare, config.rate.peak)
-        self.batch_size = run.batch or (256 if accelerator.device.type == "cuda" else 8)
         self._reseed(0)
-        self._held_out = Pictures(self._sheet, np.random.default_rng(99), held_out=True).whole(32)
+        self._held_out = to_pixels(Pictures(self._sheet, np.random.default_rng(99), held_out=True).whole(32))
 
     def _reseed(self, step: int) -> None:
         """Other pictures in each process, and after each break."""
-        self._rng = np.random.default_rng([self._config.seed, self._accelerator.process_index, step])
-        self._pictures = Pictures(self._sheet, self._rng)
+        seed = (self._config.seed, self._accelerator.process_index, step)
+        self._rng = np.random.default_rng(seed)
+        self._whole = self._drawn(seed, max(1, self.batch_size // CROPS_PER_PICTURE), whole=True)
+        self._crops = None if self._on_gpu else self._drawn(seed, self.batch_size, whole=False)
+
+    def _drawn(self, seed: Sequence[int], count: int, whole: bool) -> Iterator[Tensor]:
+        """(count, height, width, 3) uint8, drawn ahead by other processes where one would be too slow."""
+        batches = DrawnBatches(self._sheet, seed, count, whole)
+        return iter(DataLoader(batches, batch_size=None, num_workers=drawing_workers(self._accelerator)))
+
+    def _next(self, progress: float) -> Tensor:
+        """(batch, 3, height, width): crops mostly at first, whole pictures mostly in the second half."""
+        whole = self._crops is None or self._rng.random() < (0.15 if progress < 0.5 else 0.6)
+        return to_pixels(next(self._whole if whole else self._crops).to(self._accelerator.device))
 
     def step(self, progress: float) -> dict[str, float]:
         """See `training.Task`."""
-        whole = self._rng.random() < (0.15 if progress < 0.5 else 0.6)
-        count = max(1, self.batch_size // CROPS_PER_PICTURE) if whole else self.batch_size
-        pixels = self._pictures.whole(count) if whole else self._pictures.crops(count)
+        pixels = self._next(progress)
         with self._accelerator.autocast():
-            loss, mse = vae_loss(self._vae, pixels.to(self._accelerator.device), self._config.kl_weight)
+            loss, mse = vae_loss(self._redraw, pixels, self._config.kl_weight)
         step_all(self._accelerator, self.optimizer, self._bare, self._average, loss)
         return {"loss": loss.item(), "mse": mse}
 
@@ -206,8 +247,8 @@ class VaeTask:
             return
         self._bare.load_state_dict(state["average"]["weights"])
         if self._config.freeze_encoder:
-            sample = Pictures(self._sheet, np.random.default_rng(98)).whole(128).to(self._accelerator.device)
-            self._scaling_factor = normalise_latents(self._bare, sample)
+            sample = to_pixels(Pictures(self._sheet, np.random.default_rng(98)).whole(128))
+            self._scaling_factor = normalise_latents(self._bare, sample.to(self._accelerator.device))
         self._average = MovingAverage(self._bare)
 
 
@@ -221,7 +262,8 @@ def main() -> None:
     parser = run_arguments(__doc__, minutes=60)
     parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder alone")
     flags = parser.parse_args()
-    train(VaeTraining(freeze_encoder=flags.freeze_encoder), run_from(flags))
+    rate = DECODER_RATE if flags.freeze_encoder else RATE
+    train(VaeTraining(freeze_encoder=flags.freeze_encoder, rate=rate), run_from(flags))
 
 
 if __name__ == "__main__":

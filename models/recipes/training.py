@@ -3,6 +3,7 @@
 import argparse
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
+from torch import Tensor, nn
 
 from models.recipes.checkpoints import load_checkpoint, save_checkpoint
 from models.recipes.draw import DEBIAN_FONT
@@ -174,6 +176,27 @@ def make_accelerator(threads: int | None = None) -> Accelerator:
     else:
         fast_bf16 = torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - torch offers no public question
     return Accelerator(mixed_precision="bf16" if fast_bf16 else "no")
+
+
+def prepared(accelerator: Accelerator, network: nn.Module, example: tuple[Tensor, ...]) -> nn.Module:
+    """`network`, a function of tensors shaped like `example` to tensors, ready to train.
+
+    Networks this small keep a GPU waiting for the next kernel, so there both passes are recorded once and replayed
+    (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs). The recording must cast the weights in every
+    replay, so autocast must not keep copies, which the wrapper of `Accelerator.prepare` would do.
+    """
+    if accelerator.device.type != "cuda" or accelerator.num_processes > 1:
+        return accelerator.prepare(network)
+    network.to(accelerator.device)
+    inputs = tuple(tensor.to(accelerator.device) for tensor in example)
+    dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
+    with torch.autocast("cuda", dtype, enabled=dtype != torch.float32, cache_enabled=False):
+        return torch.cuda.make_graphed_callables(network, inputs)
+
+
+def drawing_workers(accelerator: Accelerator) -> int:
+    """How many processes should draw beside the training one: a GPU is faster than one core can draw for it."""
+    return max(1, (os.cpu_count() or 1) - 2) if accelerator.device.type == "cuda" else 0
 
 
 def make_logger(name: str, work_dir: Path, *, silent: bool = False) -> logging.Logger:

@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTokenizer
 
 from models.recipes.captions import Mention, describe
@@ -26,9 +27,10 @@ from models.recipes.draw import Jitter, SpriteSheet, draw, require_font
 from models.recipes.pictures import to_pixels
 from models.recipes.scenes import BACKGROUNDS, Scene, is_held_out, pair, random_layout, single
 from models.recipes.trained import load_trained_clip, load_trained_vae
-from models.recipes.training import make_accelerator, make_logger, run_arguments
+from models.recipes.training import drawing_workers, make_accelerator, make_logger, run_arguments
 
 KINDS = ("centered", "placed", "pair")
+BATCH = {"cpu": 16, "cuda": 512}  # pictures, or captions, that are encoded at a time
 LITTLE_JITTER = Jitter(colour=8, shift=1, sizes=(0,))  # short training draws sharper what always has the same size
 
 
@@ -66,6 +68,21 @@ def mix_of_shard(index: int) -> tuple[float, float, float]:
     return ((0.8, 0.2, 0.0), (0.35, 0.5, 0.15))[index] if index < 2 else (0.2, 0.45, 0.35)
 
 
+class DrawnSamples(Dataset):
+    """The samples of a shard with their pictures, each decided by the shard's number and its own."""
+
+    def __init__(self, concepts: Sequence[Concept], sheet: SpriteSheet, shard: int, size: int) -> None:
+        self._concepts, self._sheet, self._shard, self._size = concepts, sheet, shard, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, number: int) -> tuple[Sample, np.ndarray]:
+        rng = np.random.default_rng([3, self._shard, number])
+        sample = random_sample(self._concepts, rng, mix_of_shard(self._shard))
+        return sample, draw(sample.scene, self._sheet, rng, LITTLE_JITTER)
+
+
 def fingerprint(*models: nn.Module) -> str:
     """A hash of the weights."""
     digest = hashlib.sha256()
@@ -77,11 +94,10 @@ def fingerprint(*models: nn.Module) -> str:
 
 
 @torch.no_grad()
-def encode_captions(
-    text_model: nn.Module, tokenizer: CLIPTokenizer, captions: Sequence[str], batch: int = 64
-) -> Tensor:
+def encode_captions(text_model: nn.Module, tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
     """(captions, 77, width) float16: the vectors after the final layer norm, padding too, as in Stable Diffusion."""
     device = next(text_model.parameters()).device
+    batch = BATCH[device.type]
     vectors = []
     for start in range(0, len(captions), batch):
         ids = tokenizer(
@@ -92,15 +108,12 @@ def encode_captions(
 
 
 @torch.no_grad()
-def encode_pictures(vae: AutoencoderKL, pictures: np.ndarray, accelerator: Accelerator, batch: int = 16) -> Tensor:
+def encode_pictures(vae: AutoencoderKL, pictures: np.ndarray, accelerator: Accelerator) -> Tensor:
     """(pictures, 4, 16, 16) float16: posterior means times the scaling factor."""
-    latents = []
-    for start in range(0, len(pictures), batch):
-        pixels = to_pixels(pictures[start : start + batch]).to(accelerator.device)
-        with accelerator.autocast():
-            mean = vae.encode(pixels).latent_dist.mean
-        latents.append((mean * vae.config.scaling_factor).cpu().half())
-    return torch.cat(latents)
+    pixels = to_pixels(torch.from_numpy(pictures).to(accelerator.device))
+    with accelerator.autocast():
+        mean = vae.encode(pixels).latent_dist.mean
+    return (mean * vae.config.scaling_factor).cpu().half()
 
 
 @dataclass(frozen=True)
@@ -134,15 +147,20 @@ def build(config: CacheBuild) -> None:
         old = load_checkpoint(file) or {"made_by": {}}
         if old["made_by"] == made_by:
             continue
-        rng = np.random.default_rng([3, index])
-        samples = [random_sample(concepts, rng, mix_of_shard(index)) for _ in range(config.batch)]
+        samples: list[Sample] = []
+        encoded: list[Tensor] = []
+        drawn = DataLoader(
+            DrawnSamples(concepts, sheet, index, config.batch),
+            batch_size=BATCH[accelerator.device.type],
+            num_workers=drawing_workers(accelerator),
+            collate_fn=list,
+        )
+        for part in drawn:
+            samples += [sample for sample, _ in part]
+            encoded.append(encode_pictures(vae, np.stack([picture for _, picture in part]), accelerator))
+        latents = torch.cat(encoded)
         captions = sorted({caption for sample in samples for caption in sample.captions} | {""})
         row = {caption: number for number, caption in enumerate(captions)}
-        if old["made_by"].get("latents") == made_by["latents"]:
-            latents = old["latents"]
-        else:
-            pictures = np.stack([draw(sample.scene, sheet, rng, LITTLE_JITTER) for sample in samples])
-            latents = encode_pictures(vae, pictures, accelerator)
         save_checkpoint(
             file,
             {
