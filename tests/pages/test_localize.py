@@ -25,6 +25,21 @@ def test_what_was_built_in_one_language_is_said_in_another() -> None:
     assert "value" not in updates[choice], "the reader's choice must stay"
 
 
+def test_a_page_that_opens_as_it_was_served_says_only_what_may_have_changed() -> None:
+    messages = load_messages()
+    page = Localizer(messages.translator("en"))
+    models = ["a"]
+    with gr.Blocks():
+        page.make(gr.Button, {"value": "create.generate"})
+        choice = page.make(gr.Dropdown, {"label": "create.model", "choices": lambda say: list(models)})
+    models.append("b")
+    updates = page.updates_since_built(messages.translator("en"))
+    assert list(updates) == [choice]
+    assert updates[choice]["choices"] == ["a", "b"]
+    thai = messages.translator("th")
+    assert page.updates_since_built(thai) == page.updates(thai)
+
+
 def test_updates_of_different_properties_both_hold() -> None:
     with gr.Blocks():
         box = gr.Textbox()

@@ -171,7 +171,7 @@ def _wire_language(
     def open_page(chosen: object, request: gr.Request, *values: Any) -> Updates:
         say = readers.choose(request, chosen)
         openings = (each.opening(own, say) for each, own in zip(pages, _dealt(values, remembered), strict=True))
-        return merged({language: gr.update(value=say.language)}, page.updates(say), *openings)
+        return merged({language: gr.update(value=say.language)}, page.updates_since_built(say), *openings)
 
     def change_language(chosen: object, request: gr.Request, *values: Any) -> Updates:
         before = readers.translator(request)

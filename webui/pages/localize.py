@@ -77,6 +77,19 @@ class Localizer:
         """What to send to `components` so that the whole page speaks the reader's language."""
         return {binding.component: binding.update(translator) for binding in self.bindings}
 
+    def updates_since_built(self, translator: Translator) -> Updates:
+        """What to send when the page opens: in the language that it was served in, phrases are said already.
+
+        What is made from the language (choices, samples) may be another than when the page was built.
+        """
+        if translator.language != self.first_language.language:
+            return self.updates(translator)
+        return {
+            binding.component: binding.update(translator)
+            for binding in self.bindings
+            if any(callable(said) for said in binding.properties.values())
+        }
+
 
 def unchanged() -> Updates:
     """What an event handler answers when nothing changes: Gradio takes an empty dict for a value, or for too few."""
