@@ -53,13 +53,16 @@ def _save(parts: Mapping[str, Any], folder: Path) -> None:
 def _clip(model_class: str = "CLIPTextModel", **config: Any) -> Any:
     import transformers
 
-    return getattr(transformers, model_class)(
+    encoder = getattr(transformers, model_class)(
         transformers.CLIPTextConfig(
             vocab_size=WORDS, hidden_size=32, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
             max_position_embeddings=77, projection_dim=32, bos_token_id=512, eos_token_id=513,
             pad_token_id=513, **config,
         )
     )  # fmt: skip
+    last = next(module for name, module in encoder.named_modules() if name.endswith("final_layer_norm"))
+    last.bias.data -= 0.1  # a trained encoder's vectors have a mean, which weights of words keep
+    return encoder
 
 
 def _t5() -> Any:

@@ -257,6 +257,73 @@ def test_the_longest_window_counts_a_prompt(studio: Studio) -> None:
     ]
 
 
+def weighed_by_hand(vectors: torch.Tensor, widths: list[int], weights: dict[int, float]) -> torch.Tensor:
+    """Each encoder's vectors times the weights of their tokens, with the mean of each encoder kept."""
+    parts = []
+    for part in vectors.split(widths, dim=-1):
+        scaled = part.clone()
+        for place, weight in weights.items():
+            scaled[:, place] *= weight
+        parts.append(scaled * (part.mean() / scaled.mean()))
+    return torch.cat(parts, dim=-1)
+
+
+@pytest.mark.parametrize("name", ["sd1", "xl"])
+def test_weighted_words_are_drawn_as_their_vectors_weighed_by_hand(name: str, studio: Studio) -> None:
+    asked = replace(REQUESTS[name], prompt="a (cat:1.4)", negative_prompt="[dog]", guidance_scale=4.0)
+    request = prepare_request(studio, asked)
+    drawn = draw_pictures(studio, request, context())
+    assert drawn.notices == ("notice.prompt_weights",)
+    read = parse_infotext(read_infotext(drawn.pictures[0].path) or "").values
+    assert (read["prompt"], read["negative_prompt"]) == ("a (cat:1.4)", "[dog]")
+
+    pipe: Any = DiffusionPipeline.from_pretrained(studio.settings.models_dir / name, local_files_only=True)
+    pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipe.scheduler.config, timestep_spacing="linspace")
+    with torch.inference_mode():
+        if name == "xl":
+            names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+            found = pipe.encode_prompt("a cat", device="cpu", negative_prompt="dog")
+            embeds, widths = dict(zip(names, found, strict=True)), [32, 32]
+        else:
+            found = pipe.encode_prompt("a cat", "cpu", 1, True, "dog")
+            embeds, widths = dict(zip(("prompt_embeds", "negative_prompt_embeds"), found, strict=True)), [32]
+        cat, dog = range(2, 5), range(1, 4)  # a token a letter in these vocabularies
+        for key, places, weight in (("prompt_embeds", cat, 1.4), ("negative_prompt_embeds", dog, 1 / 1.1)):
+            embeds[key] = weighed_by_hand(embeds[key], widths, dict.fromkeys(places, weight))
+        image = pipe(
+            **embeds, num_inference_steps=request.steps, guidance_scale=4.0, width=request.width,
+            height=request.height, generator=[torch.Generator().manual_seed(request.seed)],
+        ).images[0]  # fmt: skip
+    with Image.open(drawn.pictures[0].path) as picture:
+        pixels = np.asarray(picture).astype(int)
+    plain = stock_picture(studio, replace(request, prompt="a cat", negative_prompt="dog"))
+    # The means are of numbers around 0, so the order in which they are added up shows in the last digits.
+    assert np.abs(pixels - np.asarray(image)).mean() < 0.3 < 1 < np.abs(pixels - plain).mean()
+
+    trace = record_run(studio, TraceRequest(asked), context()).trace
+    assert (trace.header.words, trace.header.request.prompt) == (("a", "cat"), "a (cat:1.4)")
+    with Image.open(drawn.pictures[0].path) as picture:
+        assert np.array_equal(np.asarray(picture), trace.picture)
+    counts = count_prompt_tokens(studio, name, "a (cat:1.4)"), count_prompt_tokens(studio, name, "a cat")
+    assert counts[0] == replace(counts[1], weighted=1)
+    with pytest.raises(UserError, match="prompt_weight"):
+        prepare_request(studio, replace(asked, prompt="(cat:11)"))
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_weights_reach_what_reads_clips_vectors(name: str, studio: Studio) -> None:
+    """FLUX reads a T5's alone: there brackets are text like any other."""
+    request = prepare_request(studio, replace(REQUESTS[name], prompt="a (cat:1.4)"))
+    drawn = draw_pictures(studio, request, context())
+    with Image.open(drawn.pictures[0].path) as picture:
+        pixels = np.asarray(picture)
+    as_text = np.array_equal(pixels, stock_picture(studio, request))
+    plain = np.array_equal(pixels, stock_picture(studio, replace(request, prompt="a cat")))
+    assert (as_text, plain, bool(drawn.notices)) == ((name == "flux"), False, name == "sd3")
+    weighted = count_prompt_tokens(studio, name, "a (cat:1.4)").weighted
+    assert weighted == (0 if name == "flux" else 1)
+
+
 def test_pixart_reads_small_letters_and_comes_with_a_sentencepiece_model(studio: Studio) -> None:
     """The folder as its repository has it: no tokenizer.json, and the transformer's class by its older name."""
     folder, original = studio.settings.models_dir / "pixart-hub", studio.settings.models_dir / "pixart"

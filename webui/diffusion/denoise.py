@@ -21,6 +21,7 @@ from webui.diffusion.latents import predicted_x0
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.samplers import SHIPPED_SAMPLERS, Samplers
 from webui.diffusion.vae_codec import computing_device, decode_latent, to_array
+from webui.diffusion.weighted_text import weighted_prompts, weights_applied
 from webui.errors import UserError
 
 if TYPE_CHECKING:
@@ -225,9 +226,9 @@ class _Loop:
         self.scheduler: Any = samplers.build(request.sampler, pipe.scheduler.config)
         self.scheduler.set_timesteps(request.steps, device=self.device)
         self.guided = self.guidance_scale > 1
-        embeds, negative = pipe.encode_prompt(
-            request.prompt, self.device, 1, self.guided, request.negative_prompt or ""
-        )
+        prompts = weighted_prompts(pipe, request)
+        with weights_applied(pipe, prompts):
+            embeds, negative = pipe.encode_prompt(prompts[0].text, self.device, 1, self.guided, prompts[1].text)
         self.context = torch.cat([negative, embeds]) if self.guided else embeds
         # The generator stands where drawing the initial noise leaves it, as samplers that add noise expect.
         generator = _seeded(pipe, request)[0] if request.width is not None else torch.Generator("cpu")

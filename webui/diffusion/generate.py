@@ -18,6 +18,7 @@ from webui.diffusion.latents import predicted_x0
 from webui.diffusion.light_pipeline import with_parts
 from webui.diffusion.request import GenerateRequest, picture_seeds, with_fixed_seed
 from webui.diffusion.samplers import SHIPPED_SAMPLERS, Sampler, Samplers, build_scheduler
+from webui.diffusion.weighted_text import weighted_prompts, weights_applied
 from webui.runtime.entries import USUAL_GUIDANCE_SCALE
 from webui.runtime.pipelines import PIPELINES
 
@@ -141,27 +142,29 @@ def _draw_batch(
             recording = stack.enter_context(recorder.recording(pipe, request, sampler, scheduler, seeds))
         size = cast(int, request.height), cast(int, request.width)
         _watch(scheduler, sampler, batch, on_step, cancel, recording, lambda rows: unpacked(pipe, rows, *size))
+        prompt, negative = weighted_prompts(pipe, request)
+        stack.enter_context(weights_applied(pipe, (prompt, negative)))
         images = with_parts(pipe, {"scheduler": scheduler})(
-            request.prompt,
+            prompt.text,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance_scale,
             width=request.width,
             height=request.height,
             num_images_per_prompt=len(seeds),
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-            **_options(pipe, request),
+            **_options(pipe, negative.text),
         ).images
         if recording is not None:
             recording.finish(images)
     return tuple(Picture(image, seed) for image, seed in zip(images, seeds, strict=True))
 
 
-def _options(pipe: Any, request: GenerateRequest) -> dict[str, Any]:
+def _options(pipe: Any, negative_prompt: str) -> dict[str, Any]:
     """What this kind of pipeline is called with beside the usual."""
     kind = PIPELINES.get(type(pipe).__name__)
     options: dict[str, Any] = {} if kind is None else dict(kind.options)
     # Left out where nothing was written: SDXL then takes zeros, as it was trained with, instead of an empty prompt.
-    return options | ({"negative_prompt": request.negative_prompt} if request.negative_prompt else {})
+    return options | ({"negative_prompt": negative_prompt} if negative_prompt else {})
 
 
 def _watch(

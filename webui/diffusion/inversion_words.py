@@ -72,6 +72,14 @@ class Expansion:
             for span in spans(text, self._words)
         )
 
+    def spread(self, text: str, values: Sequence[float]) -> list[float]:
+        """Values of the characters of `text` as values of those of `expanded(text)`: a word has its first letter's."""
+        found: list[float] = []
+        for span in spans(text, self._words):
+            own = values[span.start : span.end]
+            found.extend(own if span.word is None else [own[0]] * span.word.vectors)
+        return found
+
     def contracted(self, text: str) -> str:
         """The way back: the first character of a word is its name, the others are nothing."""
         for name, letters in self._letters.items():

@@ -34,8 +34,9 @@ _WORDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """`used` tokens of `limit`, start and end included; `kept_text` + `cut_text` is the prompt.
+    """`used` tokens of `limit`, start and end included; `kept_text` + `cut_text` is the prompt that the model reads.
 
+    `weighted` counts its words that have a weight, whose brackets are not read (`prompt_weights`).
     The model does not see `cut_text`; a character whose tokens are cut in the middle counts as cut.
     """
 
@@ -43,6 +44,7 @@ class TokenCount:
     limit: int
     kept_text: str
     cut_text: str
+    weighted: int = 0
 
 
 class PromptTokenizers:

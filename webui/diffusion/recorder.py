@@ -24,6 +24,7 @@ from webui.diffusion.request import GenerateRequest
 from webui.diffusion.text_rows import prompt_pieces
 from webui.diffusion.trace import Trace
 from webui.diffusion.trace_header import TraceHeader, TraceShapes, TraceStep, TraceToken
+from webui.diffusion.weighted_text import weighted_prompts
 from webui.diffusion.words import prompt_rows
 from webui.runtime.pipelines import PIPELINES
 
@@ -106,7 +107,8 @@ class BatchRecording:
         self._can = capabilities_of(pipe)
         width, height = request.width or 0, request.height or 0
         self._latent_size = height // self._can.factor, width // self._can.factor
-        self._tokens, self._words, self._cut = _rows_of(pipe, request.prompt, recorder.lexicon, self._can)
+        prompt = weighted_prompts(pipe, request)[0].text
+        self._tokens, self._words, self._cut = _rows_of(pipe, prompt, recorder.lexicon, self._can)
         self._maps: MapRecording | None = None
         if self._can.cross_attention:
             self._maps = MapRecording(pipe.unet, self._latent_size, len(seeds), self._tokens, recorder.all_heads)

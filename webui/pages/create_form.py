@@ -101,7 +101,7 @@ def build_prompts(page: Localizer, ready_prompt: str) -> tuple[gr.Textbox, gr.Te
     """The prompt, the negative prompt, the token counter between them, and ready prompts to click."""
     prompt = page.make(
         gr.Textbox,
-        {"label": "create.prompt", "placeholder": "create.prompt.placeholder"},
+        {"label": "create.prompt", "placeholder": "create.prompt.placeholder", "info": "create.prompt.info"},
         value=ready_prompt,
         lines=3,
         max_lines=8,

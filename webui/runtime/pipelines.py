@@ -76,6 +76,11 @@ class PipelineKind:
         return self.parts[tokenizer][1].startswith("T5")
 
     @property
+    def weighs_words(self) -> bool:
+        """Whether the denoiser reads vectors of CLIP's, on which the weights of a prompt's words are put."""
+        return any(name in self.parts and not self.reads_with_t5(name) for name, _ in self.windows)
+
+    @property
     def denoiser(self) -> str:
         """The part that predicts noise or velocity: "unet" or "transformer"."""
         return "unet" if "unet" in self.parts else "transformer"

@@ -19,6 +19,7 @@ from PIL import Image
 from webui.clip.concepts import read_concepts
 from webui.clip.request import check_texts
 from webui.diffusion.bundled import TRACES_FOLDER
+from webui.diffusion.prompt_weights import read_weights
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.trace import TRACE_SUFFIX, Trace, save_trace
 from webui.errors import UserError
@@ -28,7 +29,7 @@ from webui.studio import Studio
 from webui.tasks.clip import with_encoder
 from webui.tasks.files import drawing_with_files, drawing_with_vae, file_fields, preview_key
 from webui.tasks.translate import Translation, translate_first
-from webui.tasks.txt2img import PreviewFrame, prepare_request, working_memory
+from webui.tasks.txt2img import PreviewFrame, prepare_request, weight_notices, working_memory
 from webui.vision.pictures import PictureFile
 
 if TYPE_CHECKING:
@@ -114,8 +115,9 @@ def record_run(studio: Studio, request: TraceRequest, context: JobContext) -> Re
     request = prepare_trace(studio, request)
     request = prepare_trace(studio, replace(request, generate=studio.hooks.rewritten(request.generate)))
     entry = studio.catalog.find(request.generate.model, TXT2IMG)
-    key, notices = entry.key(), []
+    key = entry.key()
     asked, translation = translate_first(studio, request.generate, context)
+    notices = [*weight_notices(entry, asked)]
     lexicon = [name for concept in read_concepts(entry.source) for name in concept.names["th"]]
 
     def record(pipe: StableDiffusionPipeline) -> tuple[Trace, ...]:
@@ -193,7 +195,7 @@ def leave_out_word(studio: Studio, request: AblationRequest, context: JobContext
 def score_steps(studio: Studio, request: LockInRequest, context: JobContext) -> LockIn:
     """When the picture began to look like its prompt, by CLIP. Raises UserError, JobCancelled."""
     header = request.trace.header
-    texts = (header.request.prompt, *dict.fromkeys(text for text in request.rivals if text.strip()))
+    texts = (read_weights(header.request.prompt).text, *dict.fromkeys(text for text in request.rivals if text.strip()))
     limits = studio.settings.score_limits
     check_texts(texts, limits.max_texts, limits)
     studio.catalog.find(request.model, CLIP)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final, cast
 
 from webui.diffusion.lora_tags import split_loras
 from webui.diffusion.prompt import TokenCount
+from webui.diffusion.prompt_weights import WeightedPrompt, check_weights, read_weights
 from webui.diffusion.request import GenerateRequest, check_request, check_size, with_fixed_seed
 from webui.errors import UserError
 from webui.hooks import BeforeGenerate, ImageSaved, StepDone
-from webui.runtime.entries import TXT2IMG, ModelKey
+from webui.runtime.entries import TXT2IMG, CatalogEntry, ModelKey
 from webui.runtime.jobs import JobCancelled, JobContext
 from webui.runtime.pipelines import STABLE_DIFFUSION
 from webui.store.gallery import SavedPicture
@@ -88,6 +89,8 @@ def prepare_request(studio: Studio, request: GenerateRequest) -> GenerateRequest
     inversions_in(studio, request.prompt, request.negative_prompt)
     entry = studio.catalog.find(request.model, TXT2IMG)
     check_vae(studio, request, entry)
+    if entry.kind.weighs_words:
+        check_weights(request.prompt, request.negative_prompt)
     studio.samplers.check(request.sampler, entry.title, entry.kind.training)
     if entry.kind.max_steps is not None and request.steps > entry.kind.max_steps:
         raise UserError("error.steps_out_of_range", value=request.steps, low=1, high=entry.kind.max_steps)
@@ -106,23 +109,31 @@ def prepare_plain_request(studio: Studio, request: GenerateRequest) -> GenerateR
     return refuse_files(studio, refuse_loras(prepare_request(studio, request)))
 
 
+def weight_notices(entry: CatalogEntry, request: GenerateRequest) -> tuple[str, ...]:
+    """What is said of a prompt with weights: somebody may have meant ordinary brackets."""
+    weighted = any(read_weights(text).spans for text in (request.prompt, request.negative_prompt))
+    return ("notice.prompt_weights",) if weighted and entry.kind.weighs_words else ()
+
+
 def count_prompt_tokens(studio: Studio, model: str, prompt: str) -> TokenCount:
     """How much of the txt2img model's window `prompt` takes, LoRA tags aside; loads no weights. Raises UserError."""
     prompt, _ = split_loras(prompt)
     entry = studio.catalog.find(model, TXT2IMG)
+    read = read_weights(prompt) if entry.kind.weighs_words else WeightedPrompt(prompt)
     tokenizer, limit = entry.kind.counted
     if tokenizer not in entry.kind.parts:  # left out of this model: CLIP's window is what there is
         tokenizer, limit = STABLE_DIFFUSION.counted
-    return studio.tokenizers.count(
+    count = studio.tokenizers.count(
         entry.source,
         entry.revision,
-        prompt,
+        read.text,
         tokenizer,
         limit,
         known_inversions(studio),
         clip=not entry.kind.reads_with_t5(tokenizer),
         lowercase=entry.kind.lowercase,
     )
+    return replace(count, weighted=read.words)
 
 
 def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext) -> DrawnPictures:
@@ -137,7 +148,8 @@ def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext)
     """
     started = time.monotonic()
     request = prepare_request(studio, studio.hooks.rewritten(prepare_request(studio, request)))
-    key = studio.catalog.find(request.model, TXT2IMG).key()
+    entry = studio.catalog.find(request.model, TXT2IMG)
+    key = entry.key()
     wanted = request.batch_size * request.batch_count
     try:
         request, translation = translate_first(studio, request, context)
@@ -147,6 +159,7 @@ def draw_pictures(studio: Studio, request: GenerateRequest, context: JobContext)
         context.publish(translation)
     studio.hooks.tell(BeforeGenerate(request))
     drawing = _Drawing(studio, request, key, context)
+    drawing.notices.extend(weight_notices(entry, request))
     try:
         studio.manager.run(
             key,

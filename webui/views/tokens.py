@@ -13,6 +13,8 @@ SHOWN_CHARACTERS = 400
 def render_tokens(count: TokenCount, say: Translator) -> str:
     """The count, start and end tokens included; for a long prompt also the words that the model never sees."""
     words = say.text("create.tokens", used=count.used, limit=count.limit)
+    if count.weighted:
+        words = f"{words} · {say.text('create.tokens.weighted', count=count.weighted)}"
     if not count.cut_text:
         return element("div", text(words), class_="tokens")
     cut = count.cut_text if len(count.cut_text) <= SHOWN_CHARACTERS else count.cut_text[:SHOWN_CHARACTERS] + "…"
