@@ -198,34 +198,43 @@ def measure_drawn(
     """What "a <concept>" draws, judged by CLIP and by the ViT; draws the contact sheet."""
     texts = suite.embed_texts(names(concepts, "en"))
     truth = torch.arange(len(concepts))
-    by_clip, by_vit = torch.zeros(len(concepts)), torch.zeros(len(concepts))
+    by_clip, by_vit = torch.zeros(len(concepts)), torch.zeros(len(concepts))  # probability of what was asked for
+    hits_vit = torch.zeros(len(concepts))
     for language in LANGUAGES:
         clip_right, vit_right = [], []
         for turn in range(rounds):
             started = time.perf_counter()
             pictures = suite.generate(names(concepts, language), seed=SEED + 1000 * turn)
             result.seconds_a_picture = (time.perf_counter() - started) / len(concepts)
-            ranking = (suite.embed_pictures(pictures) @ texts.T).argsort(-1, descending=True)
+            seen = (suite.clip.logit_scale.exp() * suite.embed_pictures(pictures) @ texts.T).softmax(dim=-1)
+            ranking = seen.argsort(-1, descending=True)
+            by_clip += seen[truth, truth]
             clip_right.append((ranking[:, 0] == truth).float())
             if judge is not None:
-                vit_right.append((judge.rank(pictures)[:, 0] == truth).float())
+                seen = judge.probabilities(pictures)
+                by_vit += seen[truth, truth]
+                vit_right.append((seen.argmax(-1) == truth).float())
             if language == "en" and turn == 0:
                 result.drawn_top5 = (ranking[:, :5] == truth[:, None]).any(-1).float().mean().item()
                 write_contact_sheet(suite.folder / "contact_sheet.png", pictures)
-        by_clip += torch.stack(clip_right).mean(0)
         result.drawn[language] = torch.stack(clip_right).mean().item()
         if vit_right:
-            by_vit += torch.stack(vit_right).mean(0)
+            hits_vit += torch.stack(vit_right).mean(0)
             result.drawn_vit[language] = torch.stack(vit_right).mean().item()
-    result.worst = [concepts[i].name("en") for i in by_clip.argsort()[:10].tolist()]
+    result.worst = _weakest(concepts, by_clip)
     if judge is not None:
-        result.worst_vit = [concepts[i].name("en") for i in by_vit.argsort(stable=True)[:10].tolist()]
+        result.worst_vit = _weakest(concepts, by_vit)
         for group in dict.fromkeys(concept.group for concept in concepts):
             members = torch.tensor([concept.group == group for concept in concepts])
-            result.drawn_vit_groups[group] = by_vit[members].mean().item() / len(LANGUAGES)
+            result.drawn_vit_groups[group] = hits_vit[members].mean().item() / len(LANGUAGES)
         result.drawn_vit_pairs = measure_drawn_pairs(suite, judge, concepts, SEED + 7000)
     result.background = measure_background(suite, concepts, SEED + 5000)
     result.held_out_object, result.held_out_background = measure_held_out(suite, concepts, texts, SEED + 6000)
+
+
+def _weakest(concepts: Sequence[Concept], probability: Tensor) -> list[str]:
+    """The ten whose pictures the judge was least sure of."""
+    return [concepts[number].name("en") for number in probability.argsort()[:10].tolist()]
 
 
 PARTS = ("vae", "clip", "vit", "t5", "bart", "drawn")

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, ViTForImageClassification
 
 from models.recipes.draw import SpriteSheet, draw
-from models.recipes.train_vit import found, random_scenes, ranks
+from models.recipes.train_vit import found, random_scenes
 
 
 class VitJudge:
@@ -22,7 +22,13 @@ class VitJudge:
 
     def rank(self, pictures: Sequence[Image.Image]) -> Tensor:
         """(pictures, classes): class numbers, the most probable first."""
-        return ranks(self.vit, self._processor(list(pictures), return_tensors="pt").pixel_values)
+        return self.probabilities(pictures).argsort(dim=-1, descending=True)
+
+    @torch.no_grad()
+    def probabilities(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """(pictures, classes), rows that sum to 1."""
+        pixels = self._processor(list(pictures), return_tensors="pt").pixel_values
+        return torch.cat([self.vit(pixel_values=part).logits for part in pixels.split(64)]).softmax(dim=-1)
 
 
 def measure_vit(judge: VitJudge, sheet: SpriteSheet, seed: int, count: int = 500) -> tuple[float, float]:
