@@ -82,6 +82,15 @@ def test_mixed_prompts_become_english(studio: Studio, context: JobContext, promp
     assert {"cat", "blue"} <= set(translation.text.split())
 
 
+def test_weights_are_left_out_of_a_translation_and_that_is_said(studio: Studio, context: JobContext) -> None:
+    written = "(แมว:1.3) พื้นหลังสีน้ำเงิน"
+    asked, translation = translate_first(studio, replace(REQUEST, prompt=written), context)
+    assert translation is not None
+    assert (asked.prompt, asked.original_prompt) == (translation.text, translation.original) == (ENGLISH, written)
+    assert translation.weights_left
+    assert "weights" in "".join(translation_remarks(translation, studio.messages.translator("en")))
+
+
 def test_a_long_prompt_is_read_in_parts_and_a_stop_draws_nothing(studio: Studio) -> None:
     many = replace(REQUEST, prompt=", ".join([THAI] * 60))
     context = JobContext("cpu", threading.Event(), lambda event, kept: None)

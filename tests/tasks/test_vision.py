@@ -86,6 +86,15 @@ def test_a_batch_is_checked_and_ranked(studio: Studio, context: JobContext) -> N
     json.dumps(answer)
 
 
+def test_weights_of_words_do_not_change_what_is_looked_for(studio: Studio, context: JobContext) -> None:
+    plain, weighted = (
+        check_pictures(studio, CheckRequest((png(40, 40, 0),), prompt, "tiny-vit"), context)
+        for prompt in ("a dog on a blue background", "a (dog:1.3) on a [blue] background")
+    )
+    assert weighted.nouns == plain.nouns
+    assert [picture.cosine for picture in weighted.pictures] == [picture.cosine for picture in plain.pictures]
+
+
 def test_mistakes_are_told_before_a_model_is_loaded(studio: Studio, context: JobContext) -> None:
     for request, key in (
         (ClassifyRequest((), model="tiny-vit"), "error.nothing_to_classify"),

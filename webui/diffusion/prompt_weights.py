@@ -7,6 +7,7 @@ that nothing closes is an ordinary character, so that ":(" in a prompt changes n
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,9 +44,12 @@ class WeightedPrompt:
 
 
 @dataclass(slots=True)
-class _Letter:
+class _Mark:
+    """A character of the prompt, or a bracket that is matched: `text` is empty, and it opens or closes a `weight`."""
+
     text: str
-    weight: float = 1.0
+    bracket: str = ""
+    weight: float | None = None
 
 
 def read_weights(prompt: str) -> WeightedPrompt:
@@ -55,28 +59,34 @@ def read_weights(prompt: str) -> WeightedPrompt:
     """
     if not any(character in prompt for character in _SYNTAX):
         return WeightedPrompt(prompt)
-    letters: list[_Letter] = []
-    opened: dict[str, list[int]] = {"(": [], "[": []}
+    marks: list[_Mark] = []
+    opened: dict[str, list[_Mark]] = {"(": [], "[": []}
+
+    def close(bracket: str, weight: float) -> None:
+        first = opened[bracket].pop()
+        first.text, first.bracket, first.weight = "", bracket, weight
+        marks.append(_Mark("", bracket))
+
     place = 0
     while place < len(prompt):
         letter, following = prompt[place], prompt[place + 1 : place + 2]
         number = _NUMBER.match(prompt, place) if letter == ":" and opened["("] else None
         if letter == "\\" and following and following in _SYNTAX:
-            letters.append(_Letter(following))
+            marks.append(_Mark(following))
             place += 1
         elif number is not None:
-            _close(letters, opened["("].pop(), float(number[1]))
+            close("(", float(number[1]))
             place = number.end() - 1
         elif letter == ")" and opened["("]:
-            _close(letters, opened["("].pop(), MORE)
+            close("(", MORE)
         elif letter == "]" and opened["["]:
-            _close(letters, opened["["].pop(), 1 / MORE)
+            close("[", 1 / MORE)
         else:
+            marks.append(_Mark(letter))
             if letter in opened:
-                opened[letter].append(len(letters))
-            letters.append(_Letter(letter))
+                opened[letter].append(marks[-1])
         place += 1
-    return _joined(letters)
+    return _weighed(marks)
 
 
 def check_weights(*prompts: str) -> None:
@@ -87,22 +97,25 @@ def check_weights(*prompts: str) -> None:
                 raise UserError("error.prompt_weight", weight=f"{weight:.4g}", high=f"{MAX_WEIGHT:g}")
 
 
-def _close(letters: list[_Letter], first: int, weight: float) -> None:
-    """The bracket at `first` is closed: it is no letter any more, and what stands behind it gets the weight."""
-    letters[first].text = ""
-    for letter in letters[first + 1 :]:
-        letter.weight *= weight
-
-
-def _joined(letters: list[_Letter]) -> WeightedPrompt:
+def _weighed(marks: Sequence[_Mark]) -> WeightedPrompt:
+    """Each character with the product of the weights that are open where it stands, equal neighbours as one span."""
     spans: list[tuple[int, int, float]] = []
-    text = ""
-    for letter in letters:
-        start, text = len(text), text + letter.text
-        if not letter.text or abs(letter.weight - 1) < _ALMOST_ONE:
+    letters: list[str] = []
+    products: dict[str, list[float]] = {"(": [1.0], "[": [1.0]}  # each kind of bracket is nested in its own
+    for mark in marks:
+        if mark.bracket:
+            product = products[mark.bracket]
+            if mark.weight is None:
+                product.pop()
+            else:
+                product.append(product[-1] * mark.weight)
             continue
-        if spans and spans[-1][1:] == (start, letter.weight):
-            spans[-1] = (spans[-1][0], len(text), letter.weight)
+        start, weight = len(letters), products["("][-1] * products["["][-1]
+        letters.append(mark.text)
+        if abs(weight - 1) < _ALMOST_ONE:
+            continue
+        if spans and spans[-1][1:] == (start, weight):
+            spans[-1] = (spans[-1][0], start + 1, weight)
         else:
-            spans.append((start, len(text), letter.weight))
-    return WeightedPrompt(text, tuple(spans))
+            spans.append((start, start + 1, weight))
+    return WeightedPrompt("".join(letters), tuple(spans))

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from webui.clip.request import CellRequest, ScoreRequest
+from webui.diffusion.prompt_weights import read_weights
 from webui.diffusion.request import GenerateRequest
 from webui.diffusion.trace import Trace
 from webui.diffusion.wordmaps import competing_word_maps, enlarged, threshold_mask
@@ -123,7 +124,8 @@ def take_tour(studio: Studio, request: TourRequest, context: JobContext) -> Tour
     context.check()
     picture = _save(studio, trace)
     file = PictureFile(picture.path.name, picture.path)
-    texts = (_one_line(request.prompt), *rivals_of(request.prompt))
+    prompt = read_weights(request.prompt).text
+    texts = (_one_line(prompt), *rivals_of(prompt))
     scored = score_pictures(studio, ScoreRequest((file,), texts, clip), context)
     worked = work_out(studio, CellRequest(file, texts[0], clip), context)
     calls = frame_calls(len(trace.header.steps))

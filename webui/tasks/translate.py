@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from webui.diffusion.prompt_weights import read_weights
 from webui.diffusion.request import GenerateRequest, check_request
 from webui.errors import UserError
 from webui.prompts.abilities import THAI_TO_ENGLISH, Abilities, Skill, choose_model
@@ -31,7 +32,7 @@ class Translation:
     """What is drawn instead of `original`: `text`, written by the model called `model`.
 
     `parts` > 1 when it is so long that it was read in that many parts; `negative_left` says that the negative prompt
-    has Thai, which stays as it is.
+    has Thai, which stays as it is; `weights_left`, that words had weights, which translations do not keep.
     """
 
     original: str
@@ -39,6 +40,7 @@ class Translation:
     model: str
     parts: int = 1
     negative_left: bool = False
+    weights_left: bool = False
 
 
 def thai_translator(studio: Studio) -> tuple[CatalogEntry, Skill, Abilities]:
@@ -61,14 +63,15 @@ def translate_first(
     if not wants_translation(request):
         return replace(request, translate=False), None
     entry, skill, abilities = thai_translator(studio)
+    weighted = read_weights(request.prompt)
 
     def work(rewriter: Rewriter) -> Rewritten:
         from webui.prompts.rewriting import check_special_tokens
         from webui.prompts.t5 import translate
 
-        check_special_tokens(rewriter, request.prompt)
+        check_special_tokens(rewriter, weighted.text)
         reads = abilities.reads_tokens
-        return translate(rewriter, request.prompt, _SETTINGS, context, prefix=skill.prefix, reads_tokens=reads)
+        return translate(rewriter, weighted.text, _SETTINGS, context, prefix=skill.prefix, reads_tokens=reads)
 
     written = studio.manager.run(
         entry.key(), work, working_memory=_WORKING_MEMORY, cancel=context.cancelled, on_progress=context.progress
@@ -79,5 +82,10 @@ def translate_first(
     asked = replace(request, prompt=english, original_prompt=request.prompt, translate=False)
     check_request(asked, studio.settings.limits)  # English may be longer than the Thai was
     return asked, Translation(
-        request.prompt, english, entry.title, written.parts, negative_left=has_thai(request.negative_prompt)
+        request.prompt,
+        english,
+        entry.title,
+        written.parts,
+        negative_left=has_thai(request.negative_prompt),
+        weights_left=bool(weighted.spans),
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from webui.clip.concepts import read_concepts
 from webui.clip.request import ScoreRequest, check_texts
+from webui.diffusion.prompt_weights import read_weights
 from webui.errors import UserError
 from webui.hooks import ScoredPicture
 from webui.runtime.entries import CLIP, VIT, CatalogEntry
@@ -136,11 +137,12 @@ def check_pictures(studio: Studio, request: CheckRequest, context: JobContext) -
     check_before_checking(studio, request)
     entry = _first(studio, VIT, request.model)
     found = classify_pictures(studio, ClassifyRequest(request.pictures, TOP, entry.id), context)
-    nouns = found.labels.find(request.prompt)
+    prompt = read_weights(request.prompt).text
+    nouns = found.labels.find(prompt)
     clip = studio.catalog.first_usable(CLIP)
     cosines: dict[int, float] = {}
-    if clip is not None and request.prompt.strip():
-        scores = score_pictures(studio, ScoreRequest(request.pictures, (_one_line(request.prompt),), clip.id), context)
+    if clip is not None and prompt.strip():
+        scores = score_pictures(studio, ScoreRequest(request.pictures, (_one_line(prompt),), clip.id), context)
         cosines = {
             picture.source: float(row[0])
             for picture, row in zip(scores.pictures, scores.similarity.cosine, strict=True)

@@ -26,10 +26,12 @@ def render_translation(translation: Translation | None, say: Translator) -> str:
 
 
 def translation_remarks(translation: Translation, say: Translator) -> list[str]:
-    """What a reader must know beside the words: that a long prompt was read in parts, that something has Thai yet."""
+    """What a reader must know beside the words: that a long prompt was read in parts, and what was left out of it."""
     remarks = []
     if translation.parts > 1:
         remarks.append(say.text("prompt.note.parts", parts=translation.parts))
     if translation.negative_left:
         remarks.append(say.text("create.translated.negative"))
+    if translation.weights_left:
+        remarks.append(say.text("create.translated.weights"))
     return remarks
