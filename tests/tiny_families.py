@@ -60,8 +60,10 @@ def _clip(model_class: str = "CLIPTextModel", **config: Any) -> Any:
             pad_token_id=513, **config,
         )
     )  # fmt: skip
-    last = next(module for name, module in encoder.named_modules() if name.endswith("final_layer_norm"))
-    last.bias.data -= 0.1  # a trained encoder's vectors have a mean, which weights of words keep
+    # A trained encoder's vectors have a mean, which weights of words keep: after the last layer, and before it.
+    parts = dict(encoder.named_modules())
+    next(part for name, part in parts.items() if name.endswith("final_layer_norm")).bias.data -= 0.1
+    next(part for name, part in parts.items() if name.endswith("position_embedding")).weight.data += 0.1
     return encoder
 
 
