@@ -62,9 +62,14 @@ class WalkTab:
         )
         with gr.Row():
             model = tab.make(
-                gr.Dropdown, {"label": "model"}, choices=[(entry.title, entry.id) for entry in models],
-                value=models[0].id if models else None, min_width=120,
-            )  # fmt: skip
+                gr.Dropdown,
+                {
+                    "label": "model",
+                    "choices": lambda words: [(entry.title_in(words.language), entry.id) for entry in models],
+                },
+                value=models[0].id if models else None,
+                min_width=120,
+            )
             sampler = tab.make(
                 gr.Dropdown, {"label": "sampler"}, choices=self.api.samplers(), value="DDIM", min_width=120
             )

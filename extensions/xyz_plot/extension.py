@@ -69,11 +69,15 @@ class XYZTab:
         prompt = tab.make(gr.Textbox, {"label": "prompt"}, value="a cat on a blue background", lines=2)
         negative = tab.make(gr.Textbox, {"label": "axis.negative_prompt"}, lines=1)
         with gr.Row():
-            choices = [(entry.title, entry.id) for entry in models]
             model = tab.make(
-                gr.Dropdown, {"label": "axis.model"}, choices=choices, value=models[0].id if models else None,
+                gr.Dropdown,
+                {
+                    "label": "axis.model",
+                    "choices": lambda words: [(entry.title_in(words.language), entry.id) for entry in models],
+                },
+                value=models[0].id if models else None,
                 min_width=120,
-            )  # fmt: skip
+            )
             sampler = tab.make(
                 gr.Dropdown,
                 {"label": "axis.sampler"},

@@ -142,19 +142,29 @@ PARTS = (
     Part(("bart",), ("bart",), write_bart),
 )
 TITLES = {
-    "txt2img": "Emoji suite: Stable Diffusion in miniature",
-    "clip": "Emoji suite: CLIP in English and Thai",
-    "vit": "Emoji suite: a Vision Transformer over all concepts",
-    "t5": "Emoji suite: T5 for Thai to English, shorter and fuller prompts",
-    "bart": "Emoji suite: BART for repairing prompts and filling masks",
+    "txt2img": ("Emoji suite: Stable Diffusion in miniature", "ชุด Emoji: Stable Diffusion ฉบับจิ๋ว"),
+    "clip": ("Emoji suite: CLIP in English and Thai", "ชุด Emoji: CLIP ภาษาอังกฤษและไทย"),
+    "vit": ("Emoji suite: a Vision Transformer over all concepts", "ชุด Emoji: Vision Transformer ที่รู้จักทุกสิ่งในชุด"),
+    "t5": (
+        "Emoji suite: T5 for Thai to English, shorter and fuller prompts",
+        "ชุด Emoji: T5 แปลไทยเป็นอังกฤษ ย่อและขยายพรอมต์",
+    ),
+    "bart": ("Emoji suite: BART for repairing prompts and filling masks", "ชุด Emoji: BART ซ่อมพรอมต์และเติมช่องว่าง"),
 }
 
 
 def describe_suite(parameters: dict[str, int]) -> dict[str, Any]:
     """What `diffuscope models` shows; `parameters` counts them by folder, and a folder has its task's name."""
     models = [
-        {"id": "emoji", "task": task, "title": title, "folder": task, "parameters": parameters[task]}
-        for task, title in TITLES.items()
+        {
+            "id": "emoji",
+            "task": task,
+            "title": english,
+            "titles": {"th": thai},
+            "folder": task,
+            "parameters": parameters[task],
+        }
+        for task, (english, thai) in TITLES.items()
         if task in parameters
     ]
     models[0]["guidance_scale"] = GUIDANCE_SCALE
@@ -163,9 +173,9 @@ def describe_suite(parameters: dict[str, int]) -> dict[str, Any]:
         "version": VERSION,
         "languages": ["en", "th"],
         "licences": [
-            "Weights: Apache-2.0",
-            "Trained on glyphs of Noto Color Emoji (OFL-1.1)",
-            "Names from the Unicode CLDR annotations (Unicode-3.0)",
+            "Apache-2.0",
+            "Noto Color Emoji: OFL-1.1",
+            "Unicode CLDR: Unicode-3.0",
         ],
         "models": models,
     }

@@ -27,7 +27,13 @@ def suite_dir(tmp_path: Path, models_dir: Path) -> Path:
         "licences": ["Font: OFL-1.1", "Annotations: Unicode-3.0"],
         "models": [
             {"id": "emoji", "task": "txt2img", "folder": "ldm", "parameters": 1153403},
-            {"id": "emoji", "task": "clip", "folder": "clip"},
+            {
+                "id": "emoji",
+                "task": "clip",
+                "folder": "clip",
+                "title": "Its CLIP",
+                "titles": {"th": "CLIP ของชุด"},
+            },
             {"id": "emoji", "task": "a-task-to-come", "folder": "t5"},
         ],
     }
@@ -43,6 +49,8 @@ def test_the_bundled_suite_comes_first_with_its_licences(models_dir: Path, suite
     assert emoji.parameters == 1153403
     assert (tiny.id, tiny.bundled, tiny.parameters, tiny.languages) == ("tiny", False, None, ())
     assert [entry.id for entry in catalog.entries(CLIP)] == ["emoji", "clip"]
+    assert [entry.title_in("en") for entry in catalog.entries(CLIP)] == ["Its CLIP", "clip"]
+    assert [entry.title_in("th") for entry in catalog.entries(CLIP)] == ["CLIP ของชุด", "clip"]
     assert len(catalog.entries()) == 4
 
 

@@ -25,8 +25,8 @@ def build_model_list(
     `label` is a message key. The catalogue is asked anew whenever the page opens: a model may have been put there.
     """
 
-    def choices(_: Translator) -> list[tuple[str, str]]:
-        return [(entry.title, entry.id) for entry in catalog.entries(task)]
+    def choices(say: Translator) -> list[tuple[str, str]]:
+        return [(entry.title_in(say.language), entry.id) for entry in catalog.entries(task)]
 
     entries = catalog.entries(task)
     usable = [entry.id for entry in entries if entry.problem is None or entry.id == first]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -57,7 +58,7 @@ class CatalogEntry:
     `guidance_scale` is what it draws best with. `problem` says why the model cannot be used; None for a good one.
     `languages` are the prompt languages its card names, empty when it names none. `hub` is True for what lies in the
     Hugging Face cache, `added` for what was named by its path. `family` is told for single-file checkpoints, whose
-    `source` is the file. `kind` is what a txt2img model is made of and can do.
+    `source` is the file. `kind` is what a txt2img model is made of and can do. `titles` are `title` in other languages.
     """
 
     id: str
@@ -79,6 +80,11 @@ class CatalogEntry:
     added: bool = False
     family: CheckpointFamily | None = None
     kind: PipelineKind = STABLE_DIFFUSION
+    titles: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def title_in(self, language: str) -> str:
+        """The title in the reader's language, or as the model's maker wrote it."""
+        return self.titles.get(language, self.title)
 
     def key(self, dtype: str | None = None) -> ModelKey:
         """What to ask the manager for; raises the entry's problem if it has one."""

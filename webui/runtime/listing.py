@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +50,7 @@ class Listing:
     parameters: int | None = None
     guidance_scale: float = USUAL_GUIDANCE_SCALE
     hub: bool = False
+    titles: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def task_of_type(model_type: str) -> str | None:
@@ -72,6 +73,7 @@ def describe_folder(listing: Listing, size: int, revision: str) -> CatalogEntry:
         parameters=listing.parameters,
         guidance_scale=listing.guidance_scale,
         hub=listing.hub,
+        titles=listing.titles,
     )
     try:
         safety.resolve_inside(listing.folder, (listing.root,))
@@ -179,7 +181,12 @@ def suite_listings(folder: Path, root: Path, bundled: bool) -> Iterator[Listing]
             languages=tuple(map(str, model.get("languages") or suite.get("languages") or ())),
             parameters=model.get("parameters") if isinstance(model.get("parameters"), int) else None,
             guidance_scale=_positive_number(model.get("guidance_scale"), USUAL_GUIDANCE_SCALE),
+            titles=_texts(model.get("titles")),
         )
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {str(key): str(text) for key, text in value.items()} if isinstance(value, dict) else {}
 
 
 def _positive_number(value: object, otherwise: float) -> float:

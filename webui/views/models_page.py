@@ -118,6 +118,7 @@ def render_added(model: str, say: Translator) -> str:
 
 def _local(entry: CatalogEntry, say: Translator) -> str:
     origin = "models.origin.bundled" if entry.bundled else "models.origin.hub" if entry.hub else "models.origin.folder"
+    title = entry.title_in(say.language)
     words = say.text(origin) if entry.family is None else say.text("models.file", family=entry.family.value)
     lines = [
         f"{words} · {format_bytes(entry.size_bytes)}",
@@ -128,10 +129,10 @@ def _local(entry: CatalogEntry, say: Translator) -> str:
     if entry.problem is not None:
         state = element("span", text(say.text("models.state.broken")), class_="model-state broken")
         problem = element("p", text(say.error(entry.problem)), class_="model-problem")
-        return _item(entry.title, entry.id, state, lines, problem + forget)
+        return _item(title, entry.id, state, lines, problem + forget)
     state = element("span", text(say.text("models.state.here")), class_="model-state here")
     button = _button("load", "models.load", entry.id, say, task=entry.task)
-    return _item(entry.title, entry.id, state, lines, element("div", button, forget, class_="model-buttons"))
+    return _item(title, entry.id, state, lines, element("div", button, forget, class_="model-buttons"))
 
 
 def _file(file: WeightFile, say: Translator) -> str:
