@@ -194,7 +194,8 @@ class VaeTask:
             self._bare.quant_conv.requires_grad_(False)
         self._on_gpu = accelerator.device.type == "cuda"
         self.batch_size = run.batch or (768 if self._on_gpu else 8)
-        example = torch.zeros(max(1, self.batch_size // CROPS_PER_PICTURE), 3, PICTURE_SIZE, PICTURE_SIZE)
+        self._whole_pictures = max(1, self.batch_size // CROPS_PER_PICTURE)
+        example = torch.zeros(self._whole_pictures, 3, PICTURE_SIZE, PICTURE_SIZE)
         self._redraw = prepared(accelerator, Redrawing(self._bare), (example,))
         self._average = MovingAverage(self._bare)
         self.optimizer = MuonAdamW(self._bare, config.rate.peak)
@@ -205,7 +206,7 @@ class VaeTask:
         """Other pictures in each process, and after each break."""
         seed = (self._config.seed, self._accelerator.process_index, step)
         self._rng = np.random.default_rng(seed)
-        self._whole = self._drawn(seed, max(1, self.batch_size // CROPS_PER_PICTURE), whole=True)
+        self._whole = self._drawn(seed, self._whole_pictures, whole=True)
         self._crops = None if self._on_gpu else self._drawn(seed, self.batch_size, whole=False)
 
     def _drawn(self, seed: Sequence[int], count: int, whole: bool) -> Iterator[Tensor]:

@@ -3,7 +3,7 @@
     python -m models.recipes.unet_cache --shards 4 --work-dir models/recipes/work
 
 A shard holds thousands of pictures. The first ones are mostly single, centred objects; sizes, places and pairs come
-with the later ones. Shards carry a fingerprint of the weights that made them, so that stale parts are made anew.
+with the later ones. Shards carry a fingerprint of the weights that made them, so that stale ones are made anew.
 The trainer reads new shards while it runs.
 """
 
@@ -30,7 +30,6 @@ from models.recipes.trained import load_trained_clip, load_trained_vae
 from models.recipes.training import drawing_workers, make_accelerator, make_logger, run_arguments
 
 KINDS = ("centered", "placed", "pair")
-BATCH = {"cpu": 16, "cuda": 512}  # pictures, or captions, that are encoded at a time
 LITTLE_JITTER = Jitter(colour=8, shift=1, sizes=(0,))  # short training draws sharper what always has the same size
 
 
@@ -68,6 +67,11 @@ def mix_of_shard(index: int) -> tuple[float, float, float]:
     return ((0.8, 0.2, 0.0), (0.35, 0.5, 0.15))[index] if index < 2 else (0.2, 0.45, 0.35)
 
 
+def encoded_together(device: torch.device) -> int:
+    """How many pictures, or captions, are encoded at a time."""
+    return 512 if device.type == "cuda" else 16
+
+
 class DrawnSamples(Dataset):
     """The samples of a shard with their pictures, each decided by the shard's number and its own."""
 
@@ -97,7 +101,7 @@ def fingerprint(*models: nn.Module) -> str:
 def encode_captions(text_model: nn.Module, tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
     """(captions, 77, width) float16: the vectors after the final layer norm, padding too, as in Stable Diffusion."""
     device = next(text_model.parameters()).device
-    batch = BATCH[device.type]
+    batch = encoded_together(device)
     vectors = []
     for start in range(0, len(captions), batch):
         ids = tokenizer(
@@ -151,7 +155,7 @@ def build(config: CacheBuild) -> None:
         encoded: list[Tensor] = []
         drawn = DataLoader(
             DrawnSamples(concepts, sheet, index, config.batch),
-            batch_size=BATCH[accelerator.device.type],
+            batch_size=encoded_together(accelerator.device),
             num_workers=drawing_workers(accelerator),
             collate_fn=list,
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from webui.errors import UserError
+from webui.runtime.pipelines import PipelineKind
 
 MORE: Final = 1.1
 """What round brackets multiply by; square ones divide by it."""
@@ -87,6 +88,11 @@ def read_weights(prompt: str) -> WeightedPrompt:
                 opened[letter].append(marks[-1])
         place += 1
     return _weighed(marks)
+
+
+def read_by(kind: PipelineKind, prompt: str) -> WeightedPrompt:
+    """What a model of this kind reads of `prompt`: where it reads no vectors of CLIP's, brackets are text."""
+    return read_weights(prompt) if kind.weighs_words else WeightedPrompt(prompt)
 
 
 def check_weights(*prompts: str) -> None:

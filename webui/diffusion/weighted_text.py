@@ -16,17 +16,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from webui.diffusion.prompt_weights import MAX_WEIGHT, WeightedPrompt, read_weights
+from webui.diffusion.prompt_weights import MAX_WEIGHT, WeightedPrompt, read_by
 from webui.diffusion.request import GenerateRequest
-from webui.runtime.pipelines import PIPELINES
+from webui.runtime.pipelines import PIPELINES, STABLE_DIFFUSION
 
 
 def weighted_prompts(pipe: Any, request: GenerateRequest) -> tuple[WeightedPrompt, WeightedPrompt]:
     """Prompt and negative prompt; as they are typed for a model that does not read CLIP's vectors."""
-    kind = PIPELINES.get(type(pipe).__name__)
-    texts = request.prompt, request.negative_prompt
-    prompt, negative = map(read_weights if kind is None or kind.weighs_words else WeightedPrompt, texts)
-    return prompt, negative
+    kind = PIPELINES.get(type(pipe).__name__, STABLE_DIFFUSION)
+    return read_by(kind, request.prompt), read_by(kind, request.negative_prompt)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from webui.diffusion.lora_tags import split_loras
 from webui.diffusion.prompt import TokenCount
-from webui.diffusion.prompt_weights import WeightedPrompt, check_weights, read_weights
+from webui.diffusion.prompt_weights import check_weights, read_by
 from webui.diffusion.request import GenerateRequest, check_request, check_size, with_fixed_seed
 from webui.errors import UserError
 from webui.hooks import BeforeGenerate, ImageSaved, StepDone
@@ -111,15 +111,15 @@ def prepare_plain_request(studio: Studio, request: GenerateRequest) -> GenerateR
 
 def weight_notices(entry: CatalogEntry, request: GenerateRequest) -> tuple[str, ...]:
     """What is said of a prompt with weights: somebody may have meant ordinary brackets."""
-    weighted = any(read_weights(text).spans for text in (request.prompt, request.negative_prompt))
-    return ("notice.prompt_weights",) if weighted and entry.kind.weighs_words else ()
+    weighted = any(read_by(entry.kind, text).spans for text in (request.prompt, request.negative_prompt))
+    return ("notice.prompt_weights",) if weighted else ()
 
 
 def count_prompt_tokens(studio: Studio, model: str, prompt: str) -> TokenCount:
     """How much of the txt2img model's window `prompt` takes, LoRA tags aside; loads no weights. Raises UserError."""
     prompt, _ = split_loras(prompt)
     entry = studio.catalog.find(model, TXT2IMG)
-    read = read_weights(prompt) if entry.kind.weighs_words else WeightedPrompt(prompt)
+    read = read_by(entry.kind, prompt)
     tokenizer, limit = entry.kind.counted
     if tokenizer not in entry.kind.parts:  # left out of this model: CLIP's window is what there is
         tokenizer, limit = STABLE_DIFFUSION.counted
